@@ -1,0 +1,25 @@
+//! What money, accounts, transfers and events are: no I/O, no async, no clock, no randomness.
+//!
+//! Everything that enters is parsed here once; past this point a value is valid by its type.
+
+mod account;
+mod currency;
+mod event;
+mod ids;
+mod money;
+mod time;
+mod transfer;
+
+pub use account::{AccountKind, AccountRow, AccountStatus, POSTED_LIMIT};
+pub use currency::Currency;
+pub use event::{
+    AccountSnapshot, DeadLetter, DeadLetterOrigin, EVENT_VERSION, Event, EventError, EventType,
+    RequestDetails,
+};
+pub use ids::{
+    AccountId, Client, ClusterId, Generation, IdempotencyKey, InvalidId, Partition, SLOTS, Shard,
+    Slot, TransferId,
+};
+pub use money::{InvalidAmount, MAX_AMOUNT, Money, format_minor, parse_signed_minor};
+pub use time::Timestamp;
+pub use transfer::{Pivot, PivotDecision, Reason, State, Terms};

@@ -1,0 +1,1 @@
+//! Where real services come from.
