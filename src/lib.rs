@@ -4,3 +4,4 @@
 pub mod broker;
 pub mod domain;
 pub mod routing;
+pub mod store;

@@ -2,3 +2,4 @@
 
 mod broker_contract;
 mod services;
+mod store_contract;

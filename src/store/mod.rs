@@ -1,0 +1,367 @@
+//! The ledger's rows: a port with two adapters, MySQL and SQLite. The only place with SQL.
+//!
+//! Money is decided on in transactions of one shard: [`transact`] opens one, which reads the
+//! shard's identity in share mode and compares it (protocol, rule 5), runs the work, commits, and
+//! starts again where the database says that it may (deadlock, lock timeout).
+
+mod audit;
+mod rows;
+mod transact;
+
+pub use audit::{AccountSums, Audit, AuditSnapshot, CreditFact, EntryFault, SourceFact};
+pub use rows::{
+    AccountChange, AccountFilter, AccountRecord, AccountSettings, BalanceRow, Cause, Claim,
+    ClaimKey, Entry, EntryRow, Identity, NewTransfer, OutboxRow, Side, StageWrite, Standing,
+    StuckTransfer, TransferFilter, TransferRecord, TransferRow,
+};
+pub use transact::{Work, transact};
+
+use crate::broker::Record;
+use crate::domain::{
+    AccountId, AccountRow, Client, IdempotencyKey, Pivot, Shard, Timestamp, TransferId,
+};
+use crate::routing::ShardMap;
+use async_trait::async_trait;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::Duration;
+
+/// A constraint that an insert can run into.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Constraint {
+    /// The claim exists: somebody was faster with the same key.
+    Claim,
+    /// The transfer exists.
+    Transfer,
+    /// The entry of this transfer and side exists: for credits, the pivot was decided.
+    Entry,
+    /// An entry of this account and version exists: an invariant is violated.
+    EntryVersion,
+    /// The account exists.
+    Account,
+    /// Any other.
+    Other,
+}
+
+/// What went wrong, by what the caller can do about it.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum StoreError {
+    /// The database gave the transaction up (deadlock, lock timeout, a count that was short):
+    /// nothing was written, do all of it again.
+    #[error("shard {shard}: the transaction must be run again: {detail}")]
+    Retry {
+        /// Which shard.
+        shard: Shard,
+        /// The database's words.
+        detail: String,
+    },
+    /// The database does not answer and no COMMIT was sent: nothing was written; wait.
+    #[error("shard {shard} at {address} does not answer: {detail}")]
+    Unavailable {
+        /// Which shard.
+        shard: Shard,
+        /// Host, port and database, or the file; no credentials.
+        address: String,
+        /// The database's words.
+        detail: String,
+    },
+    /// A COMMIT was sent and not confirmed: it may have happened; read again.
+    #[error("shard {shard}: a COMMIT was not confirmed: {detail}")]
+    CommitUnknown {
+        /// Which shard.
+        shard: Shard,
+        /// The database's words.
+        detail: String,
+    },
+    /// An insert met a row that exists; nothing was written.
+    #[error("shard {shard}: {constraint:?} exists: {detail}")]
+    Duplicate {
+        /// Which shard.
+        shard: Shard,
+        /// Which constraint.
+        constraint: Constraint,
+        /// The database's words.
+        detail: String,
+    },
+    /// This database is not the shard that the process took it for: another cluster, index, map
+    /// or generation. The process must not go on with it.
+    #[error("shard {shard}: {detail}")]
+    Identity {
+        /// Which shard.
+        shard: Shard,
+        /// What was expected and what was found.
+        detail: String,
+    },
+    /// A row breaks an invariant or cannot be read as what it should be; an operator must look.
+    #[error("shard {shard}: {detail}")]
+    Corrupt {
+        /// Which shard.
+        shard: Shard,
+        /// Which row, and why.
+        detail: String,
+    },
+    /// A statement is wrong, a table is missing, a permission is lacking: not by itself cured.
+    #[error("shard {shard}: {detail}")]
+    Failed {
+        /// Which shard.
+        shard: Shard,
+        /// The database's words.
+        detail: String,
+    },
+}
+
+/// One writing transaction on one shard. Dropped without [`Tx::commit`] it is rolled back.
+///
+/// Batch methods take any number of rows and cost one statement (or one per few hundred rows).
+/// Methods that write return how many rows changed; [`expect_rows`] compares.
+#[async_trait]
+pub trait Tx: Send {
+    /// The shard.
+    fn shard(&self) -> Shard;
+
+    /// Database time, read when the transaction began.
+    fn now(&self) -> Timestamp;
+
+    /// Locks the decision rows in id order and reads them; ids without a row are left out.
+    async fn lock_accounts(
+        &mut self,
+        ids: &BTreeSet<AccountId>,
+    ) -> Result<BTreeMap<AccountId, AccountRow>, StoreError>;
+
+    /// Writes posted, held and version where the version is still `version_before`.
+    async fn write_accounts(&mut self, changes: &[AccountChange]) -> Result<u64, StoreError>;
+
+    /// The stored rows of transfers, locked; ids without a row are left out.
+    async fn transfers(
+        &mut self,
+        ids: &[TransferId],
+    ) -> Result<HashMap<TransferId, TransferRow>, StoreError>;
+
+    /// Moves transfers on, where state, source, amount and currency are still what is expected.
+    async fn advance_transfers(&mut self, writes: &[StageWrite]) -> Result<u64, StoreError>;
+
+    /// The pivots of these transfers on this shard; those not decided are left out.
+    async fn pivots(
+        &mut self,
+        ids: &[TransferId],
+    ) -> Result<HashMap<TransferId, Pivot>, StoreError>;
+
+    /// Inserts ledger entries and REFUSED marks.
+    async fn insert_entries(&mut self, entries: &[EntryRow]) -> Result<u64, StoreError>;
+
+    /// Looks claims up.
+    async fn claims(&mut self, keys: &[ClaimKey]) -> Result<HashMap<ClaimKey, Claim>, StoreError>;
+
+    /// Inserts transfers in state REQUESTED and their claims, claims in key order.
+    async fn insert_transfers(&mut self, transfers: &[NewTransfer]) -> Result<(), StoreError>;
+
+    /// Inserts one outbox row that holds these records, in order; nothing for none.
+    async fn insert_outbox(&mut self, records: &[Record]) -> Result<(), StoreError>;
+
+    /// Locks one row per original transfer (creating those that do not exist) in id order and
+    /// returns how much of each is reversed already, in minor units.
+    async fn lock_reversed(
+        &mut self,
+        originals: &BTreeSet<TransferId>,
+    ) -> Result<BTreeMap<TransferId, i64>, StoreError>;
+
+    /// Adds to (or with negative numbers takes from) what is reversed of originals; the result
+    /// is never below zero.
+    async fn add_reversed(
+        &mut self,
+        changes: &BTreeMap<TransferId, i64>,
+    ) -> Result<u64, StoreError>;
+
+    /// Inserts accounts with version 1 and their projected balances.
+    async fn insert_accounts(&mut self, accounts: &[AccountRecord]) -> Result<u64, StoreError>;
+
+    /// Full records of accounts, metadata included; not locked.
+    async fn account_records(
+        &mut self,
+        ids: &BTreeSet<AccountId>,
+    ) -> Result<BTreeMap<AccountId, AccountRecord>, StoreError>;
+
+    /// Writes status, overdraft limit, quarantine, metadata and the new version where the version
+    /// is still the one before, and the projected balance with it.
+    async fn write_settings(&mut self, settings: &AccountSettings) -> Result<u64, StoreError>;
+
+    /// Commits. [`StoreError::CommitUnknown`] where it was sent and not confirmed.
+    async fn commit(self: Box<Self>) -> Result<(), StoreError>;
+}
+
+/// Rows changed are exactly the rows decided, or the transaction must be run again.
+pub fn expect_rows(
+    shard: Shard,
+    what: &str,
+    expected: usize,
+    changed: u64,
+) -> Result<(), StoreError> {
+    if changed == expected as u64 {
+        return Ok(());
+    }
+    Err(StoreError::Retry {
+        shard,
+        detail: format!("{changed} rows of {expected} changed in {what}"),
+    })
+}
+
+/// The port. Reads outside [`Tx`] see committed rows; each is one statement unless said otherwise.
+#[async_trait]
+pub trait Store: Audit + Send + Sync + 'static {
+    /// The map that all shards agreed on when the store was opened.
+    fn map(&self) -> &ShardMap;
+
+    /// The cluster that all shards belong to, and its generation.
+    fn identity(&self) -> &Identity;
+
+    /// Host, port and database, or the file; no credentials: for messages.
+    fn address(&self, shard: Shard) -> String;
+
+    /// Begins a writing transaction: identity checked in share mode, database time read.
+    async fn begin(&self, shard: Shard) -> Result<Box<dyn Tx>, StoreError>;
+
+    /// Whether the shard answers and takes writes.
+    async fn ping(&self, shard: Shard) -> Result<(), StoreError>;
+
+    /// Database time.
+    async fn now(&self, shard: Shard) -> Result<Timestamp, StoreError>;
+
+    /// One account.
+    async fn account(
+        &self,
+        shard: Shard,
+        id: &AccountId,
+    ) -> Result<Option<AccountRecord>, StoreError>;
+
+    /// Accounts of a shard in id order, after `after`.
+    async fn accounts(
+        &self,
+        shard: Shard,
+        filter: &AccountFilter,
+        after: Option<&AccountId>,
+        limit: u32,
+    ) -> Result<Vec<AccountRecord>, StoreError>;
+
+    /// The projected balance; none where it was never projected.
+    async fn balance(&self, shard: Shard, id: &AccountId)
+    -> Result<Option<BalanceRow>, StoreError>;
+
+    /// Upserts projected balances; a newer or equal version wins. Returns nothing: losing is fine.
+    async fn project_balances(&self, shard: Shard, rows: &[BalanceRow]) -> Result<(), StoreError>;
+
+    /// Copies the decision rows over projections of up to `limit` accounts of the shard that have
+    /// been behind since before `before` (by the decision row's version), after `after` in id
+    /// order; returns the rows copied and the last id looked at, none at the end.
+    async fn refresh_balances(
+        &self,
+        shard: Shard,
+        after: Option<&AccountId>,
+        limit: u32,
+    ) -> Result<(Vec<BalanceRow>, Option<AccountId>), StoreError>;
+
+    /// Ledger entries of an account, newest first, below `before_version`; REFUSED marks left out.
+    async fn entries(
+        &self,
+        shard: Shard,
+        account: &AccountId,
+        before_version: Option<i64>,
+        limit: u32,
+    ) -> Result<Vec<EntryRow>, StoreError>;
+
+    /// Transfers with these ids, whole.
+    async fn transfer_records(
+        &self,
+        shard: Shard,
+        ids: &[TransferId],
+    ) -> Result<Vec<TransferRecord>, StoreError>;
+
+    /// Transfers out of an account, newest first, below `before`.
+    async fn outgoing(
+        &self,
+        shard: Shard,
+        source: &AccountId,
+        filter: &TransferFilter,
+        before: Option<TransferId>,
+        limit: u32,
+    ) -> Result<Vec<TransferRecord>, StoreError>;
+
+    /// Credit entries of an account, newest transfer first, below `before`.
+    async fn incoming(
+        &self,
+        shard: Shard,
+        destination: &AccountId,
+        filter: &TransferFilter,
+        before: Option<TransferId>,
+        limit: u32,
+    ) -> Result<Vec<EntryRow>, StoreError>;
+
+    /// The transfer that a claim names.
+    async fn claimed_transfer(
+        &self,
+        shard: Shard,
+        client: &Client,
+        source: &AccountId,
+        key: &IdempotencyKey,
+    ) -> Result<Option<TransferId>, StoreError>;
+
+    /// Entries and marks of transfers on this shard (both sides, as far as they are here).
+    async fn entries_of(
+        &self,
+        shard: Shard,
+        ids: &[TransferId],
+    ) -> Result<Vec<EntryRow>, StoreError>;
+
+    /// The oldest unsent outbox rows, in id order.
+    async fn outbox(&self, shard: Shard, limit: u32) -> Result<Vec<OutboxRow>, StoreError>;
+
+    /// Takes rows whose records were acknowledged off the outbox.
+    async fn outbox_sent(&self, shard: Shard, ids: &[u64]) -> Result<(), StoreError>;
+
+    /// How many records are unsent, and when the oldest was written.
+    async fn outbox_depth(&self, shard: Shard) -> Result<(u64, Option<Timestamp>), StoreError>;
+
+    /// Takes or renews a lease for `ttl` (database time); false while somebody else has it.
+    async fn lease(
+        &self,
+        shard: Shard,
+        name: &str,
+        holder: &str,
+        ttl: Duration,
+    ) -> Result<bool, StoreError>;
+
+    /// Reconciler: in one transaction under the mark's lock, scans the transfers of the shard in
+    /// id order from the stored mark up to those accepted before `until`, at most `limit`, adds
+    /// those not final to the list of stuck transfers and moves the mark. Returns how many rows it
+    /// looked at. With `from_start` the mark begins anew at the oldest (the daily full sweep).
+    async fn scan_unfinished(
+        &self,
+        shard: Shard,
+        until: Timestamp,
+        limit: u32,
+        from_start: bool,
+    ) -> Result<u32, StoreError>;
+
+    /// Reconciler: transfers on the list that are due by database time, oldest of a source first;
+    /// those found final are taken off the list.
+    async fn stuck(&self, shard: Shard, limit: u32) -> Result<Vec<StuckTransfer>, StoreError>;
+
+    /// Reconciler: writes attempts and when to look again, by transfer.
+    async fn stuck_seen(
+        &self,
+        shard: Shard,
+        seen: &[(TransferId, u32, Timestamp)],
+    ) -> Result<(), StoreError>;
+
+    /// Reconciler: puts a transfer on the list, due at once (it was dead-lettered).
+    async fn add_stuck(&self, shard: Shard, ids: &[TransferId]) -> Result<(), StoreError>;
+
+    /// Per currency and state: number and sum of transfers not final, and the oldest; for `status`.
+    async fn standing(&self, shard: Shard) -> Result<Vec<Standing>, StoreError>;
+
+    /// Deletes claims of transfers accepted before `before`, at most `limit`; returns how many.
+    async fn expire_claims(
+        &self,
+        shard: Shard,
+        before: Timestamp,
+        limit: u32,
+    ) -> Result<u32, StoreError>;
+}

@@ -1,0 +1,314 @@
+//! Rows as the port hands them over. Amounts are minor units; times are database times.
+
+use crate::broker::Record;
+use crate::domain::{
+    AccountId, AccountRow, Client, ClusterId, Currency, Generation, IdempotencyKey, Money, Pivot,
+    PivotDecision, Reason, State, Terms, Timestamp, TransferId,
+};
+
+/// What every shard stores about itself and every writing transaction compares.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// Raised on all shards after a promotion that may have lost commits.
+    pub generation: Generation,
+    /// Version of the shard map.
+    pub map_version: u32,
+    /// Partitions of every topic.
+    pub partitions: u32,
+    /// Fingerprint of the shard map.
+    pub map_fingerprint: String,
+}
+
+/// A new state of an account's money, decided under its lock.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccountChange {
+    /// The account.
+    pub id: AccountId,
+    /// What `posted` becomes.
+    pub posted: i64,
+    /// What `held` becomes.
+    pub held: i64,
+    /// The version that was locked.
+    pub version_before: i64,
+    /// The version it becomes: one more for each transfer applied.
+    pub version: i64,
+}
+
+/// An account with all that the API shows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccountRecord {
+    /// The decision row.
+    pub row: AccountRow,
+    /// A JSON object of strings, as text; `{}` where the caller gave none.
+    pub metadata: String,
+    /// When it was created; ignored on insert, where database time is written.
+    pub created_at: Timestamp,
+}
+
+/// New settings of an account, decided under its lock.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccountSettings {
+    /// The row as it becomes; its version is one more than `version_before`.
+    pub row: AccountRow,
+    /// The version that was locked.
+    pub version_before: i64,
+    /// New metadata, as text; none leaves it.
+    pub metadata: Option<String>,
+}
+
+/// A row of the projection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BalanceRow {
+    /// The decision row as it was projected; `quarantined` is not projected and reads false.
+    pub row: AccountRow,
+    /// When that row was written or read, by its shard's database time.
+    pub as_of: Timestamp,
+}
+
+/// Who claims a request: unique per client, source account and key.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ClaimKey {
+    /// The account that pays.
+    pub source: AccountId,
+    /// The principal.
+    pub client: Client,
+    /// The caller's key.
+    pub key: IdempotencyKey,
+}
+
+/// What a claim says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// The transfer that the key stands for.
+    pub transfer: TransferId,
+    /// Fingerprint of the request, 32 bytes.
+    pub fingerprint: [u8; 32],
+    /// How the fingerprint was computed.
+    pub fingerprint_version: u8,
+}
+
+/// A transfer and its claim, to be inserted in state REQUESTED.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewTransfer {
+    /// Its terms.
+    pub terms: Terms,
+    /// Whose claim.
+    pub claim: ClaimKey,
+    /// Fingerprint of the request.
+    pub fingerprint: [u8; 32],
+    /// How it was computed.
+    pub fingerprint_version: u8,
+    /// The caller's text.
+    pub description: Option<String>,
+    /// The caller's reference.
+    pub reference: Option<String>,
+    /// A JSON object of strings, as text.
+    pub metadata: Option<String>,
+    /// When it is accepted.
+    pub at: Timestamp,
+}
+
+/// What a step needs to know of a stored transfer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TransferRow {
+    /// Its terms.
+    pub terms: Terms,
+    /// The stored state.
+    pub state: State,
+    /// Why, where it is rejected or cancelled.
+    pub reason: Option<Reason>,
+    /// When it was accepted.
+    pub requested_at: Timestamp,
+    /// When the hold was made, if one was.
+    pub held_at: Option<Timestamp>,
+    /// When the hold may be given up, if one was made.
+    pub hold_deadline: Option<Timestamp>,
+    /// When it became final.
+    pub completed_at: Option<Timestamp>,
+}
+
+/// The event that caused a step, kept with the step for the timeline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Cause {
+    /// The event's offset in its topic; none where no event caused the step.
+    pub offset: Option<i64>,
+    /// The event's attempt.
+    pub attempt: u32,
+}
+
+/// A transfer that a step moves on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StageWrite {
+    /// Its terms; source, amount and currency must match the row.
+    pub terms: Terms,
+    /// The state that the row must have.
+    pub from: State,
+    /// The state that it gets; [`State::may_become`] holds.
+    pub to: State,
+    /// Why, where it is rejected or cancelled.
+    pub reason: Option<Reason>,
+    /// For a hold: when it may be given up.
+    pub hold_deadline: Option<Timestamp>,
+    /// When: the transaction's time. Written as `held_at` or `completed_at`.
+    pub at: Timestamp,
+    /// What caused it.
+    pub cause: Cause,
+}
+
+/// Which side of a transfer an entry is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Side {
+    /// The source's; amount is taken from posted.
+    Debit,
+    /// The destination's, and the pivot; amount is added to posted.
+    Credit,
+}
+
+impl Side {
+    /// The number that stores keep.
+    pub const fn code(self) -> i64 {
+        match self {
+            Self::Debit => 1,
+            Self::Credit => 2,
+        }
+    }
+
+    /// The name in answers.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Debit => "debit",
+            Self::Credit => "credit",
+        }
+    }
+}
+
+/// An entry that moved money.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Minor units, over zero.
+    pub amount: Money,
+    /// `posted` after it.
+    pub balance_after: i64,
+    /// The account's version that it made.
+    pub version: i64,
+}
+
+/// A ledger entry or REFUSED mark.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EntryRow {
+    /// The transfer; with `side`, the primary key.
+    pub transfer: TransferId,
+    /// Debit or credit. A mark is on the credit side.
+    pub side: Side,
+    /// The account whose ledger it is in.
+    pub account: AccountId,
+    /// The other account.
+    pub counterparty: AccountId,
+    /// The transfer's currency.
+    pub currency: Currency,
+    /// The money, or why it is refused: a mark has amount 0 and no version.
+    pub outcome: Result<Entry, Reason>,
+    /// The transaction's time.
+    pub at: Timestamp,
+    /// What caused it.
+    pub cause: Cause,
+}
+
+impl EntryRow {
+    /// The pivot that a credit-side row is.
+    pub fn pivot(&self) -> Option<Pivot> {
+        let entry = self;
+        (entry.side == Side::Credit).then(|| Pivot {
+            transfer: entry.transfer,
+            destination: entry.account.clone(),
+            source: entry.counterparty.clone(),
+            amount: entry.outcome.as_ref().map_or(0, |money| money.amount.minor()),
+            decision: match entry.outcome {
+                Ok(_) => PivotDecision::Credited,
+                Err(reason) => PivotDecision::Refused(reason),
+            },
+        })
+    }
+}
+
+/// A transfer with all that the API and the timeline show.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TransferRecord {
+    /// What the steps know.
+    pub row: TransferRow,
+    /// Whose claim it was accepted under.
+    pub claim: ClaimKey,
+    /// The caller's text.
+    pub description: Option<String>,
+    /// The caller's reference.
+    pub reference: Option<String>,
+    /// A JSON object of strings, as text.
+    pub metadata: Option<String>,
+    /// What caused the hold, or the refusal at hold.
+    pub hold_cause: Cause,
+    /// What caused the end.
+    pub final_cause: Cause,
+}
+
+/// An unsent row of the outbox: the records of one transaction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutboxRow {
+    /// Its auto-increment id.
+    pub id: u64,
+    /// When its transaction began.
+    pub at: Timestamp,
+    /// Its records, in order; or why they cannot be read, with the bytes.
+    pub records: Result<Vec<Record>, String>,
+}
+
+/// Which accounts to list.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AccountFilter {
+    /// Ids that begin with this.
+    pub prefix: Option<String>,
+    /// Only this currency.
+    pub currency: Option<Currency>,
+    /// Only this status.
+    pub status: Option<crate::domain::AccountStatus>,
+}
+
+/// Which transfers to list.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TransferFilter {
+    /// Only this stored state (outgoing only).
+    pub state: Option<State>,
+    /// Only this reference (outgoing only).
+    pub reference: Option<String>,
+    /// Accepted at or after.
+    pub from: Option<Timestamp>,
+    /// Accepted before.
+    pub to: Option<Timestamp>,
+}
+
+/// A transfer on the reconciler's list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StuckTransfer {
+    /// The row as it is stored now.
+    pub row: TransferRow,
+    /// How often it was driven again.
+    pub attempts: u32,
+    /// When it was put on the list.
+    pub since: Timestamp,
+}
+
+/// Transfers that are not final, for `status`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// Currency.
+    pub currency: Currency,
+    /// REQUESTED or HELD.
+    pub state: State,
+    /// How many.
+    pub transfers: u64,
+    /// Sum in minor units.
+    pub amount: i128,
+    /// When the oldest was accepted.
+    pub oldest: Timestamp,
+}

@@ -1,0 +1,84 @@
+//! Running a piece of work in one transaction, again and again where the database says so.
+
+use super::{Store, StoreError, Tx};
+use crate::domain::Shard;
+use async_trait::async_trait;
+use rand::Rng;
+use std::time::Duration;
+
+/// How often a transaction is run before its caller hears of it.
+const ATTEMPTS: u32 = 12;
+
+/// What is done inside one transaction. It is run anew, from the beginning, after a deadlock, a
+/// lock timeout or a short count; it must not keep anything from a run that failed.
+#[async_trait]
+pub trait Work: Sync {
+    /// What it yields once committed.
+    type Output: Send;
+
+    /// Reads, decides, writes. `attempt` counts from 0: a work that first assumes that nothing
+    /// was done yet reads the rows from the second attempt on.
+    async fn run(&self, tx: &mut dyn Tx, attempt: u32) -> Result<Self::Output, StoreError>;
+}
+
+/// Runs `work` in a transaction on `shard` and commits it.
+///
+/// Retries [`StoreError::Retry`] and lost races for a claim, transfer or entry with exponential
+/// backoff and jitter; every other error is the caller's.
+pub async fn transact<W: Work>(
+    store: &dyn Store,
+    shard: Shard,
+    work: &W,
+) -> Result<W::Output, StoreError> {
+    let mut attempt = 0;
+    loop {
+        let error = match run_once(store, shard, work, attempt).await {
+            Ok(output) => return Ok(output),
+            Err(error) => error,
+        };
+        attempt += 1;
+        if attempt >= ATTEMPTS || !may_run_again(&error) {
+            return Err(error);
+        }
+        tracing::debug!(%error, attempt, "transaction is run again");
+        tokio::time::sleep(backoff(attempt)).await;
+    }
+}
+
+async fn run_once<W: Work>(
+    store: &dyn Store,
+    shard: Shard,
+    work: &W,
+    attempt: u32,
+) -> Result<W::Output, StoreError> {
+    let mut tx = store.begin(shard).await?;
+    let output = work.run(tx.as_mut(), attempt).await?;
+    tx.commit().await?;
+    Ok(output)
+}
+
+fn may_run_again(error: &StoreError) -> bool {
+    use super::Constraint;
+    match error {
+        StoreError::Retry { .. } => true,
+        StoreError::Duplicate { constraint, .. } => matches!(
+            constraint,
+            Constraint::Claim | Constraint::Transfer | Constraint::Entry | Constraint::Account
+        ),
+        StoreError::Unavailable { .. }
+        | StoreError::CommitUnknown { .. }
+        | StoreError::Identity { .. }
+        | StoreError::Corrupt { .. }
+        | StoreError::Failed { .. } => false,
+    }
+}
+
+/// Nothing before the second run (a short count is cured by reading), then 1 ms doubling to
+/// 128 ms, half of it random.
+fn backoff(attempt: u32) -> Duration {
+    if attempt <= 1 {
+        return Duration::ZERO;
+    }
+    let full = 1_000_u64 << (attempt - 2).min(7);
+    Duration::from_micros(full / 2 + rand::rng().random_range(0..=full / 2))
+}
