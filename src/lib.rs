@@ -2,6 +2,20 @@
 //! steps joined by Kafka. `docs/ARCHITECTURE.md` walks through one transfer.
 
 pub mod broker;
+pub mod cache;
+pub mod cli;
+pub mod commit;
+pub mod config;
+pub mod context;
+pub mod credit;
 pub mod domain;
+pub mod hold;
+pub mod ingress;
+pub mod projector;
+pub mod reconciler;
+pub mod relay;
+pub mod roles;
 pub mod routing;
+pub mod runtime;
 pub mod store;
+pub mod telemetry;

@@ -1,5 +1,7 @@
 //! One test binary for everything that needs a store, a broker, HTTP or processes.
 
 mod broker_contract;
+mod cli;
+mod http_api;
 mod services;
 mod store_contract;

@@ -1,0 +1,148 @@
+//! Balances in Redis: written by the projector, read by ingress, never trusted for a decision.
+//!
+//! A script compares versions, so that a newer or equal version wins; entries expire, so that a
+//! write that was missed is read for a minute at most.
+
+use crate::domain::{AccountId, AccountKind, AccountRow, AccountStatus, Currency, Timestamp};
+use crate::store::BalanceRow;
+use redis::aio::{ConnectionManager, ConnectionManagerConfig};
+use redis::{AsyncCommands, Client, RedisError, Script};
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+use tokio::sync::OnceCell;
+
+/// Seconds after which an entry is read from the shard again.
+const EXPIRY_SECONDS: u64 = 60;
+/// How long a command may take before the caller goes on without Redis.
+const TIMEOUT: Duration = Duration::from_millis(500);
+
+/// For each key: version and value are set unless a newer version is there.
+const SET_NEWER: &str = r"
+for i = 1, #KEYS do
+  local stored = redis.call('HGET', KEYS[i], 'version')
+  local version = ARGV[2 * i]
+  if not stored or #stored < #version or (#stored == #version and stored <= version) then
+    redis.call('HSET', KEYS[i], 'version', version, 'balance', ARGV[2 * i + 1])
+    redis.call('EXPIRE', KEYS[i], ARGV[1])
+  end
+end
+return #KEYS";
+
+/// A client of one Redis; connects when it is first used and again when the connection breaks.
+pub struct BalanceCache {
+    client: Client,
+    prefix: String,
+    address: String,
+    connection: OnceCell<ConnectionManager>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Cached {
+    currency: Currency,
+    kind: AccountKind,
+    status: AccountStatus,
+    overdraft_limit: i64,
+    posted: i64,
+    held: i64,
+    version: i64,
+    as_of: i64,
+}
+
+impl BalanceCache {
+    /// A client for `url`; keys begin with `prefix`. Fails only where the URL is not one.
+    pub fn new(url: &str, prefix: &str) -> Result<Self, RedisError> {
+        let client = Client::open(url)?;
+        let address = client.get_connection_info().addr().to_string();
+        Ok(Self { client, prefix: prefix.to_owned(), address, connection: OnceCell::new() })
+    }
+
+    /// Host and port, for messages.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Whether it answers.
+    pub async fn ping(&self) -> Result<(), RedisError> {
+        let mut connection = self.connection().await?;
+        redis::cmd("PING").query_async(&mut connection).await
+    }
+
+    /// Writes balances whose version is newer than or equal to what is there.
+    pub async fn set_newer(&self, rows: &[BalanceRow]) -> Result<(), RedisError> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let script = Script::new(SET_NEWER);
+        let mut call = script.prepare_invoke();
+        call.arg(EXPIRY_SECONDS);
+        for BalanceRow { row, as_of } in rows {
+            let cached = Cached {
+                currency: row.currency,
+                kind: row.kind,
+                status: row.status,
+                overdraft_limit: row.overdraft_limit,
+                posted: row.posted,
+                held: row.held,
+                version: row.version,
+                as_of: as_of.micros(),
+            };
+            let text = serde_json::to_string(&cached).expect("strings and integers only");
+            call.key(self.key(&row.id)).arg(row.version).arg(text);
+        }
+        let mut connection = self.connection().await?;
+        let _: i64 = call.invoke_async(&mut connection).await?;
+        Ok(())
+    }
+
+    /// The balance, if it is there and can be read.
+    pub async fn get(&self, id: &AccountId) -> Result<Option<BalanceRow>, RedisError> {
+        let mut connection = self.connection().await?;
+        let text: Option<String> = connection.hget(self.key(id), "balance").await?;
+        Ok(text.and_then(|text| parse(id, &text)))
+    }
+
+    /// The balances that are there, in the order of `ids`.
+    pub async fn get_many(&self, ids: &[AccountId]) -> Result<Vec<Option<BalanceRow>>, RedisError> {
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut pipeline = redis::pipe();
+        for id in ids {
+            pipeline.hget(self.key(id), "balance");
+        }
+        let mut connection = self.connection().await?;
+        let texts: Vec<Option<String>> = pipeline.query_async(&mut connection).await?;
+        Ok(ids.iter().zip(texts).map(|(id, text)| text.and_then(|text| parse(id, &text))).collect())
+    }
+
+    fn key(&self, id: &AccountId) -> String {
+        format!("{}balance:{id}", self.prefix)
+    }
+
+    async fn connection(&self) -> Result<ConnectionManager, RedisError> {
+        let config = ConnectionManagerConfig::new()
+            .set_connection_timeout(Some(TIMEOUT))
+            .set_response_timeout(Some(TIMEOUT))
+            .set_number_of_retries(1);
+        let connect = || ConnectionManager::new_with_config(self.client.clone(), config);
+        self.connection.get_or_try_init(connect).await.cloned()
+    }
+}
+
+fn parse(id: &AccountId, text: &str) -> Option<BalanceRow> {
+    let cached: Cached = serde_json::from_str(text).ok()?;
+    Some(BalanceRow {
+        row: AccountRow {
+            id: id.clone(),
+            currency: cached.currency,
+            kind: cached.kind,
+            status: cached.status,
+            quarantined: false,
+            overdraft_limit: cached.overdraft_limit,
+            posted: cached.posted,
+            held: cached.held,
+            version: cached.version,
+        },
+        as_of: Timestamp::from_micros(cached.as_of),
+    })
+}

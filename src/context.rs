@@ -1,0 +1,105 @@
+//! What every role is given: the ports, the policy and the wake-ups of one process.
+
+use crate::broker::Broker;
+use crate::cache::BalanceCache;
+use crate::domain::{Currency, Shard};
+use crate::store::Store;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{Notify, watch};
+
+/// The ports and settings that the roles of one process share.
+pub struct Context {
+    /// The shards.
+    pub store: Arc<dyn Store>,
+    /// The log between the steps.
+    pub broker: Arc<dyn Broker>,
+    /// Redis, where it is configured.
+    pub cache: Option<BalanceCache>,
+    /// Times and bounds.
+    pub policy: Policy,
+    /// Wake-ups within the process.
+    pub wake: Wake,
+}
+
+/// Times and bounds of the pipeline; all from configuration.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    /// How long a hold stands before it may be given up.
+    pub hold_timeout: Duration,
+    /// How long a step waits for a shard that is not its own before it lets a transfer go.
+    pub foreign_shard_timeout: Duration,
+    /// Unsent outbox records of a shard from which on ingress answers `overloaded`.
+    pub outbox_limit: u64,
+    /// How far behind database time the reconciler's scan stays.
+    pub scan_lag: Duration,
+    /// How often the reconciler looks.
+    pub reconcile_interval: Duration,
+    /// How often the reconciler sweeps all transfers for what the mark missed.
+    pub full_sweep_interval: Duration,
+    /// How long after its first look the reconciler drives a stuck transfer a second time;
+    /// doubles each time.
+    pub redrive_backoff: Duration,
+    /// How long claims are kept.
+    pub claim_retention: Duration,
+    /// Currency of requests on the compatibility paths that name none.
+    pub default_currency: Currency,
+    /// Most records that a worker takes, and most transfers of one transaction.
+    pub batch: usize,
+    /// How often a process that is not told of new outbox rows looks for them.
+    pub outbox_poll: Duration,
+    /// Name of this process among others, in leases.
+    pub instance: String,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            hold_timeout: Duration::from_secs(300),
+            foreign_shard_timeout: Duration::from_secs(2),
+            outbox_limit: 100_000,
+            scan_lag: Duration::from_secs(60),
+            reconcile_interval: Duration::from_secs(1),
+            full_sweep_interval: Duration::from_secs(86_400),
+            redrive_backoff: Duration::from_secs(2),
+            claim_retention: Duration::from_secs(30 * 86_400),
+            default_currency: "USD".parse().expect("USD is a currency"),
+            batch: 500,
+            outbox_poll: Duration::from_millis(4),
+            instance: format!("{}-{:08x}", std::process::id(), rand::random::<u32>()),
+        }
+    }
+}
+
+/// Wake-ups within the process: they save a look, nothing depends on them.
+pub struct Wake {
+    outbox: Vec<Notify>,
+    finals: watch::Sender<u64>,
+}
+
+impl Wake {
+    /// For a cluster of `shards` shards.
+    pub fn new(shards: u16) -> Self {
+        Self { outbox: (0..shards).map(|_| Notify::new()).collect(), finals: watch::Sender::new(0) }
+    }
+
+    /// The outbox of a shard has a new row.
+    pub fn outbox_written(&self, shard: Shard) {
+        self.outbox[usize::from(shard.0)].notify_one();
+    }
+
+    /// Until the outbox of a shard has a new row.
+    pub async fn outbox_of(&self, shard: Shard) {
+        self.outbox[usize::from(shard.0)].notified().await;
+    }
+
+    /// Transfers became final.
+    pub fn finals_written(&self) {
+        self.finals.send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    /// A receiver that changes when transfers become final in this process.
+    pub fn finals(&self) -> watch::Receiver<u64> {
+        self.finals.subscribe()
+    }
+}
