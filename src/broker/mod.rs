@@ -251,8 +251,8 @@ pub trait Producer: Send + Sync {
 /// Reads records as a member of a group.
 #[async_trait]
 pub trait Consumer: Send {
-    /// Waits until there is something, then takes what is there, at most `max` records. Not to be
-    /// dropped in the middle without dropping the consumer.
+    /// Waits until there is something, then takes what is there, at most `max` records.
+    /// Cancel-safe: a future that is dropped has taken nothing.
     async fn next(&mut self, max: usize) -> Result<Incoming, BrokerError>;
 
     /// Marks positions (the next offset to be read, per partition) as done; they are committed

@@ -1,5 +1,7 @@
 //! Stub.
 
+mod decide;
+
 use crate::context::Context;
 use crate::domain::Shard;
 use std::sync::Arc;

@@ -7,6 +7,7 @@ mod currency;
 mod event;
 mod ids;
 mod money;
+mod step;
 mod time;
 mod transfer;
 
@@ -21,5 +22,9 @@ pub use ids::{
     Slot, TransferId,
 };
 pub use money::{InvalidAmount, MAX_AMOUNT, Money, format_minor, parse_signed_minor};
+pub use step::{
+    AccountChange, Cause, DeadReason, Entry, EntryRow, Input, Outcome, Plan, Side, StageWrite,
+    Stamp, TransferRow,
+};
 pub use time::Timestamp;
 pub use transfer::{Pivot, PivotDecision, Reason, State, Terms};

@@ -171,6 +171,10 @@ pub trait Tx: Send {
         changes: &BTreeMap<TransferId, i64>,
     ) -> Result<u64, StoreError>;
 
+    /// Quarantines accounts: new holds are refused until an operator releases them. The version is
+    /// raised; those quarantined already stay as they are.
+    async fn quarantine(&mut self, ids: &BTreeSet<AccountId>) -> Result<(), StoreError>;
+
     /// Inserts accounts with version 1 and their projected balances.
     async fn insert_accounts(&mut self, accounts: &[AccountRecord]) -> Result<u64, StoreError>;
 

@@ -1,9 +1,10 @@
 //! Rows as the port hands them over. Amounts are minor units; times are database times.
 
 use crate::broker::Record;
+pub use crate::domain::{AccountChange, Cause, Entry, EntryRow, Side, StageWrite, TransferRow};
 use crate::domain::{
-    AccountId, AccountRow, Client, ClusterId, Currency, Generation, IdempotencyKey, Money, Pivot,
-    PivotDecision, Reason, State, Terms, Timestamp, TransferId,
+    AccountId, AccountRow, Client, ClusterId, Currency, Generation, IdempotencyKey, State, Terms,
+    Timestamp, TransferId,
 };
 
 /// What every shard stores about itself and every writing transaction compares.
@@ -19,21 +20,6 @@ pub struct Identity {
     pub partitions: u32,
     /// Fingerprint of the shard map.
     pub map_fingerprint: String,
-}
-
-/// A new state of an account's money, decided under its lock.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AccountChange {
-    /// The account.
-    pub id: AccountId,
-    /// What `posted` becomes.
-    pub posted: i64,
-    /// What `held` becomes.
-    pub held: i64,
-    /// The version that was locked.
-    pub version_before: i64,
-    /// The version it becomes: one more for each transfer applied.
-    pub version: i64,
 }
 
 /// An account with all that the API shows.
@@ -108,129 +94,6 @@ pub struct NewTransfer {
     pub metadata: Option<String>,
     /// When it is accepted.
     pub at: Timestamp,
-}
-
-/// What a step needs to know of a stored transfer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TransferRow {
-    /// Its terms.
-    pub terms: Terms,
-    /// The stored state.
-    pub state: State,
-    /// Why, where it is rejected or cancelled.
-    pub reason: Option<Reason>,
-    /// When it was accepted.
-    pub requested_at: Timestamp,
-    /// When the hold was made, if one was.
-    pub held_at: Option<Timestamp>,
-    /// When the hold may be given up, if one was made.
-    pub hold_deadline: Option<Timestamp>,
-    /// When it became final.
-    pub completed_at: Option<Timestamp>,
-}
-
-/// The event that caused a step, kept with the step for the timeline.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub struct Cause {
-    /// The event's offset in its topic; none where no event caused the step.
-    pub offset: Option<i64>,
-    /// The event's attempt.
-    pub attempt: u32,
-}
-
-/// A transfer that a step moves on.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StageWrite {
-    /// Its terms; source, amount and currency must match the row.
-    pub terms: Terms,
-    /// The state that the row must have.
-    pub from: State,
-    /// The state that it gets; [`State::may_become`] holds.
-    pub to: State,
-    /// Why, where it is rejected or cancelled.
-    pub reason: Option<Reason>,
-    /// For a hold: when it may be given up.
-    pub hold_deadline: Option<Timestamp>,
-    /// When: the transaction's time. Written as `held_at` or `completed_at`.
-    pub at: Timestamp,
-    /// What caused it.
-    pub cause: Cause,
-}
-
-/// Which side of a transfer an entry is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Side {
-    /// The source's; amount is taken from posted.
-    Debit,
-    /// The destination's, and the pivot; amount is added to posted.
-    Credit,
-}
-
-impl Side {
-    /// The number that stores keep.
-    pub const fn code(self) -> i64 {
-        match self {
-            Self::Debit => 1,
-            Self::Credit => 2,
-        }
-    }
-
-    /// The name in answers.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Debit => "debit",
-            Self::Credit => "credit",
-        }
-    }
-}
-
-/// An entry that moved money.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Entry {
-    /// Minor units, over zero.
-    pub amount: Money,
-    /// `posted` after it.
-    pub balance_after: i64,
-    /// The account's version that it made.
-    pub version: i64,
-}
-
-/// A ledger entry or REFUSED mark.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EntryRow {
-    /// The transfer; with `side`, the primary key.
-    pub transfer: TransferId,
-    /// Debit or credit. A mark is on the credit side.
-    pub side: Side,
-    /// The account whose ledger it is in.
-    pub account: AccountId,
-    /// The other account.
-    pub counterparty: AccountId,
-    /// The transfer's currency.
-    pub currency: Currency,
-    /// The money, or why it is refused: a mark has amount 0 and no version.
-    pub outcome: Result<Entry, Reason>,
-    /// The transaction's time.
-    pub at: Timestamp,
-    /// What caused it.
-    pub cause: Cause,
-}
-
-impl EntryRow {
-    /// The pivot that a credit-side row is.
-    pub fn pivot(&self) -> Option<Pivot> {
-        let entry = self;
-        (entry.side == Side::Credit).then(|| Pivot {
-            transfer: entry.transfer,
-            destination: entry.account.clone(),
-            source: entry.counterparty.clone(),
-            amount: entry.outcome.as_ref().map_or(0, |money| money.amount.minor()),
-            decision: match entry.outcome {
-                Ok(_) => PivotDecision::Credited,
-                Err(reason) => PivotDecision::Refused(reason),
-            },
-        })
-    }
 }
 
 /// A transfer with all that the API and the timeline show.
