@@ -4,6 +4,7 @@
 //! lost. A consumer begins at its group's committed offset, or at the start where there is none.
 
 pub mod embedded;
+pub mod envelope;
 pub mod kafka;
 
 use crate::domain::{EventType, Partition, Shard, Timestamp};

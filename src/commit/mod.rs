@@ -1,13 +1,157 @@
-//! Stub.
+//! Step 5, commit: the source is debited where the pivot is CREDITED, its hold released where the
+//! pivot is REFUSED. Only this step leaves HELD.
+//!
+//! State before: HELD. State after: COMMITTED, REJECTED or CANCELLED. One transaction a batch on
+//! the source's shard. `refused` is only a wake-up: the pivot itself is read before anything is
+//! released.
 
 mod decide;
 
+pub use decide::{Settled, decide};
+
+use crate::broker::Topic;
 use crate::context::Context;
-use crate::domain::Shard;
+use crate::domain::{
+    AccountId, DeadReason, Event, EventType, Input, Outcome, Pivot, PivotDecision, Shard,
+    TransferId,
+};
+use crate::roles::Role;
+use crate::store::{Identity, StoreError, Tx, Work, transact};
+use crate::worker::{Step, write_plan};
+use async_trait::async_trait;
+use futures::future::join_all;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 /// Runs the role for one shard until `stop`, through every outage.
-pub async fn run(_context: Arc<Context>, _shard: Shard, _stop: CancellationToken) {
-    todo!()
+pub async fn run(
+    context: Arc<Context>,
+    shard: Shard,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    let step = Arc::new(Commit { context: Arc::clone(&context) });
+    crate::worker::run(context, step, shard, stop).await
+}
+
+struct Commit {
+    context: Arc<Context>,
+}
+
+#[async_trait]
+impl Step for Commit {
+    fn role(&self) -> Role {
+        Role::Commit
+    }
+
+    fn topics(&self, shard: Shard) -> Vec<Topic> {
+        vec![Topic::of(EventType::Credited, shard), Topic::of(EventType::Refused, shard)]
+    }
+
+    fn account<'e>(&self, event: &'e Event) -> Option<&'e AccountId> {
+        Some(&event.terms.source)
+    }
+
+    fn lets_go(&self, _own_shard: bool) -> bool {
+        false
+    }
+
+    async fn apply(&self, lane: Shard, batch: &[Input]) -> Result<Vec<Outcome>, StoreError> {
+        let pivots = self.pivots_of_refused(batch).await;
+        let mut outcomes: Vec<Option<Outcome>> = Vec::with_capacity(batch.len());
+        let mut settled = Vec::with_capacity(batch.len());
+        for input in batch {
+            match decision(input, &pivots) {
+                Ok(decision) => {
+                    settled.push(Settled { input: input.clone(), decision });
+                    outcomes.push(None);
+                }
+                Err(outcome) => outcomes.push(Some(outcome)),
+            }
+        }
+        let mut applied = self.settle(lane, &settled).await?.into_iter();
+        let merged = outcomes.into_iter().map(|outcome| {
+            outcome.or_else(|| applied.next()).expect("one outcome for each settled event")
+        });
+        Ok(merged.collect())
+    }
+}
+
+impl Commit {
+    async fn settle(&self, shard: Shard, batch: &[Settled]) -> Result<Vec<Outcome>, StoreError> {
+        if batch.is_empty() {
+            return Ok(Vec::new());
+        }
+        let work = CommitBatch { batch, identity: self.context.store.identity() };
+        let outcomes = transact(&*self.context.store, shard, &work).await?;
+        self.context.wake.finals_written();
+        Ok(outcomes)
+    }
+
+    /// The pivots of refused transfers, read from their destinations' shards, all at once and
+    /// bounded; transfers of a shard that did not answer are left out.
+    async fn pivots_of_refused(&self, batch: &[Input]) -> Looked {
+        let mut by_shard: BTreeMap<Shard, Vec<TransferId>> = BTreeMap::new();
+        for input in batch.iter().filter(|input| input.event.kind == EventType::Refused) {
+            let shard = self.context.store.map().shard_of(&input.event.terms.destination);
+            by_shard.entry(shard).or_default().push(input.event.terms.id);
+        }
+        let lookups = by_shard.into_iter().map(|(shard, ids)| self.look(shard, ids));
+        join_all(lookups).await.into_iter().flatten().collect()
+    }
+
+    async fn look(&self, shard: Shard, ids: Vec<TransferId>) -> Looked {
+        let store = Arc::clone(&self.context.store);
+        let asked = ids.clone();
+        let lookup = tokio::spawn(async move { store.entries_of(shard, &asked).await });
+        let bound = self.context.policy.foreign_shard_timeout;
+        let Ok(Ok(Ok(entries))) = tokio::time::timeout(bound, lookup).await else {
+            return HashMap::new();
+        };
+        let mut looked: Looked = ids.into_iter().map(|id| (id, None)).collect();
+        for pivot in entries.iter().filter_map(crate::domain::EntryRow::pivot) {
+            looked.insert(pivot.transfer, Some(pivot));
+        }
+        looked
+    }
+}
+
+/// Transfers whose destination's shard answered, with their pivots.
+type Looked = HashMap<TransferId, Option<Pivot>>;
+
+/// What an event is to be settled by.
+fn decision(input: &Input, pivots: &Looked) -> Result<PivotDecision, Outcome> {
+    let terms = &input.event.terms;
+    if input.event.kind == EventType::Credited {
+        return Ok(PivotDecision::Credited);
+    }
+    match pivots.get(&terms.id) {
+        None => Err(Outcome::LetGo("the destination's shard does not answer")),
+        Some(Some(pivot)) if pivot.fits(terms) => Ok(pivot.decision),
+        Some(_) => Err(Outcome::Dead {
+            reason: DeadReason::Contradiction,
+            detail: "refused, but the destination's shard has no pivot with these terms".to_owned(),
+        }),
+    }
+}
+
+struct CommitBatch<'a> {
+    batch: &'a [Settled],
+    identity: &'a Identity,
+}
+
+#[async_trait]
+impl Work for CommitBatch<'_> {
+    type Output = Vec<Outcome>;
+
+    async fn run(&self, tx: &mut dyn Tx, attempt: u32) -> Result<Vec<Outcome>, StoreError> {
+        let terms = || self.batch.iter().map(|settled| &settled.input.event.terms);
+        let sources = terms().map(|terms| terms.source.clone()).collect();
+        let accounts = tx.lock_accounts(&sources).await?;
+        let ids: Vec<_> = terms().map(|terms| terms.id).collect();
+        let stored = if attempt == 0 { None } else { Some(tx.transfers(&ids).await?) };
+        let plan = decide(self.batch, &accounts, stored.as_ref(), &self.identity.stamp(tx.now()));
+        write_plan(tx, &plan).await?;
+        Ok(plan.outcomes)
+    }
 }

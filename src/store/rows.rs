@@ -3,8 +3,8 @@
 use crate::broker::Record;
 pub use crate::domain::{AccountChange, Cause, Entry, EntryRow, Side, StageWrite, TransferRow};
 use crate::domain::{
-    AccountId, AccountRow, Client, ClusterId, Currency, Generation, IdempotencyKey, State, Terms,
-    Timestamp, TransferId,
+    AccountId, AccountRow, Client, ClusterId, Currency, Generation, IdempotencyKey, Stamp, State,
+    Terms, Timestamp, TransferId,
 };
 
 /// What every shard stores about itself and every writing transaction compares.
@@ -20,6 +20,13 @@ pub struct Identity {
     pub partitions: u32,
     /// Fingerprint of the shard map.
     pub map_fingerprint: String,
+}
+
+impl Identity {
+    /// What the events of a transaction at `at` have in common.
+    pub fn stamp(&self, at: Timestamp) -> Stamp {
+        Stamp { cluster: self.cluster, generation: self.generation, at }
+    }
 }
 
 /// An account with all that the API shows.

@@ -1,0 +1,347 @@
+//! One lane: the events that write to one shard, one transaction at a time.
+
+use super::{Report, Step};
+use crate::broker::envelope::{self, Verdict};
+use crate::broker::{Delivered, Position, Producer, Record};
+use crate::context::Context;
+use crate::domain::{
+    AccountId, DeadReason, EventType, Input, Outcome, Shard, Timestamp, TransferId,
+};
+use crate::store::{Constraint, StoreError, Tx, Work, transact};
+use async_trait::async_trait;
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// What all lanes of a worker share.
+#[derive(Clone)]
+pub struct LaneContext {
+    pub context: Arc<Context>,
+    pub step: Arc<dyn Step>,
+    pub own: Shard,
+    pub producer: Arc<dyn Producer>,
+    pub reports: mpsc::UnboundedSender<Report>,
+}
+
+impl LaneContext {
+    /// Queues records now, in order, and reports the positions once all are acknowledged.
+    pub fn announce(&self, records: Vec<Record>, positions: Vec<Position>) {
+        if records.is_empty() {
+            self.report(Report::Done(positions));
+            return;
+        }
+        let acknowledged = self.producer.send(records);
+        let reports = self.reports.clone();
+        tokio::spawn(async move {
+            let report = match acknowledged.await {
+                Ok(()) => Report::Done(positions),
+                Err(error) => Report::Producer(error),
+            };
+            // Nobody listens any more: the worker has begun again and reads these events anew.
+            let _ = reports.send(report);
+        });
+    }
+
+    fn report(&self, report: Report) {
+        let _ = self.reports.send(report);
+    }
+}
+
+/// An event in a lane.
+pub struct Entered {
+    input: Input,
+    delivered: Delivered,
+    since: Instant,
+}
+
+impl Entered {
+    pub fn new(input: Input, delivered: Delivered) -> Self {
+        Self { input, delivered, since: Instant::now() }
+    }
+}
+
+/// The way into a lane; its task ends when this is dropped.
+pub struct Lane {
+    entrance: mpsc::UnboundedSender<Entered>,
+}
+
+impl Lane {
+    pub fn start(shared: LaneContext, shard: Shard) -> Self {
+        let (entrance, inbox) = mpsc::unbounded_channel();
+        tokio::spawn(LaneTask { shared, shard, inbox, waiting: VecDeque::new() }.run());
+        Self { entrance }
+    }
+
+    /// Bounded by what the worker lets be in flight.
+    pub fn enter(&self, entered: Entered) {
+        // The task ends only after this sender is dropped.
+        let _ = self.entrance.send(entered);
+    }
+}
+
+struct LaneTask {
+    shared: LaneContext,
+    shard: Shard,
+    inbox: mpsc::UnboundedReceiver<Entered>,
+    waiting: VecDeque<Entered>,
+}
+
+/// Events for one transaction, and the places of further copies of them.
+struct Batch {
+    events: Vec<Entered>,
+    copies: Vec<Position>,
+}
+
+impl Batch {
+    fn positions(&self) -> Vec<Position> {
+        let of_events = self.events.iter().map(|entered| entered.delivered.position);
+        of_events.chain(self.copies.iter().copied()).collect()
+    }
+}
+
+type Applied = JoinHandle<Result<Vec<Outcome>, StoreError>>;
+
+impl LaneTask {
+    async fn run(mut self) {
+        while let Some(batch) = self.collect().await {
+            self.process(batch).await;
+        }
+    }
+
+    /// Waits for an event, then takes what else is there.
+    async fn collect(&mut self) -> Option<Batch> {
+        if self.waiting.is_empty() {
+            self.waiting.push_back(self.inbox.recv().await?);
+        }
+        while let Ok(entered) = self.inbox.try_recv() {
+            self.waiting.push_back(entered);
+        }
+        Some(self.take_batch())
+    }
+
+    /// The next batch, each transfer once: further copies of an event are left out; another event
+    /// of the same transfer waits for the next batch.
+    fn take_batch(&mut self) -> Batch {
+        let once = self.shared.step.one_event_a_transfer();
+        let mut kinds: HashMap<TransferId, EventType> = HashMap::new();
+        let mut batch = Batch { events: Vec::new(), copies: Vec::new() };
+        while batch.events.len() < self.shared.context.policy.batch {
+            let Some(next) = self.waiting.front() else { break };
+            let event = &next.input.event;
+            let seen = if once { kinds.insert(event.terms.id, event.kind) } else { None };
+            match seen {
+                Some(kind) if kind != event.kind => break,
+                Some(_) => {
+                    batch
+                        .copies
+                        .extend(self.waiting.pop_front().map(|copy| copy.delivered.position));
+                }
+                None => batch.events.extend(self.waiting.pop_front()),
+            }
+        }
+        batch
+    }
+
+    async fn process(&mut self, batch: Batch) {
+        let give_up = CancellationToken::new();
+        let mut applied = self.apply(&batch.events, &give_up);
+        if !self.shared.step.lets_go(self.shard == self.shared.own) {
+            let result = applied.await;
+            return self.conclude(batch, joined(result)).await;
+        }
+        let bound = self.shared.context.policy.foreign_shard_timeout;
+        if let Ok(result) = tokio::time::timeout(bound, &mut applied).await {
+            return self.conclude(batch, joined(result)).await;
+        }
+        give_up.cancel();
+        tracing::warn!(role = %self.shared.step.role(), shard = %self.shard, transfers = batch.events.len(), "a shard does not answer in time; its transfers are let go and driven again later");
+        self.let_go(batch.positions());
+        self.outlast(batch, applied).await;
+    }
+
+    /// The database works on, undisturbed: a query is never dropped. Errors that pass are ridden
+    /// out until `give_up`.
+    fn apply(&self, events: &[Entered], give_up: &CancellationToken) -> Applied {
+        let inputs: Vec<Input> = events.iter().map(|entered| entered.input.clone()).collect();
+        let (step, shard, give_up) = (Arc::clone(&self.shared.step), self.shard, give_up.clone());
+        tokio::spawn(async move { apply_until(step, shard, inputs, give_up).await })
+    }
+
+    /// While the shard hangs, events that have waited long enough are let go; what the
+    /// transaction yields in the end is still announced.
+    async fn outlast(&mut self, batch: Batch, mut applied: Applied) {
+        let bound = self.shared.context.policy.foreign_shard_timeout;
+        let result = loop {
+            let oldest = self.waiting.front().map(|entered| entered.since + bound);
+            tokio::select! {
+                result = &mut applied => break joined(result),
+                Some(entered) = self.inbox.recv() => self.waiting.push_back(entered),
+                () = tokio::time::sleep_until(oldest.unwrap_or_else(Instant::now)), if oldest.is_some() => {
+                    let now = Instant::now();
+                    let late = self.waiting.iter().take_while(|entered| entered.since + bound <= now).count();
+                    let gone = self.waiting.drain(..late).map(|entered| entered.delivered.position).collect();
+                    self.let_go(gone);
+                }
+            }
+        };
+        if let Ok(outcomes) = result {
+            self.shared.announce(self.records(&batch.events, &outcomes), Vec::new());
+        }
+    }
+
+    fn let_go(&self, positions: Vec<Position>) {
+        self.count("let_go", positions.len());
+        self.shared.report(Report::Done(positions));
+    }
+
+    async fn conclude(&self, batch: Batch, result: Result<Vec<Outcome>, StoreError>) {
+        match result {
+            Ok(outcomes) => {
+                let records = self.records(&batch.events, &outcomes);
+                self.shared.announce(records, batch.positions());
+            }
+            Err(error @ StoreError::Identity { .. }) => {
+                self.shared.report(Report::Identity(error));
+            }
+            Err(error) if suspicious(&error) => self.isolate(batch, &error).await,
+            Err(error) => {
+                tracing::warn!(%error, "events are let go");
+                self.let_go(batch.positions());
+            }
+        }
+    }
+
+    /// Some event of the batch runs into a row that breaks an invariant: each is applied alone,
+    /// and the one that fails goes to the dead letters, its account into quarantine.
+    async fn isolate(&self, batch: Batch, error: &StoreError) {
+        tracing::error!(%error, transfers = batch.events.len(), "an invariant is violated; looking for the event");
+        self.shared.report(Report::Done(batch.copies));
+        for entered in batch.events {
+            let alone = std::slice::from_ref(&entered);
+            let result = joined(self.apply(alone, &CancellationToken::new()).await);
+            let outcomes = match result {
+                Err(error) if suspicious(&error) => {
+                    if let Some(account) = self.shared.step.account(&entered.input.event) {
+                        self.quarantine(account).await;
+                    }
+                    let detail = error.to_string();
+                    Ok(vec![Outcome::Dead { reason: DeadReason::Invariant, detail }])
+                }
+                other => other,
+            };
+            let position = vec![entered.delivered.position];
+            match outcomes {
+                Ok(outcomes) => self.shared.announce(self.records(alone, &outcomes), position),
+                Err(error @ StoreError::Identity { .. }) => {
+                    self.shared.report(Report::Identity(error));
+                }
+                Err(_) => self.let_go(position),
+            }
+        }
+    }
+
+    async fn quarantine(&self, account: &AccountId) {
+        let work = Quarantine(BTreeSet::from([account.clone()]));
+        if let Err(error) = transact(&*self.shared.context.store, self.shard, &work).await {
+            tracing::error!(%error, "an account could not be quarantined");
+        }
+    }
+
+    fn records(&self, events: &[Entered], outcomes: &[Outcome]) -> Vec<Record> {
+        assert_eq!(events.len(), outcomes.len(), "a step has one outcome for each event");
+        let map = self.shared.context.store.map();
+        let mut records = Vec::with_capacity(events.len());
+        for (entered, outcome) in events.iter().zip(outcomes) {
+            match outcome {
+                Outcome::Emit(event) => {
+                    self.count(event.kind.as_str(), 1);
+                    records.push(envelope::record(event, map));
+                }
+                Outcome::Done => self.count("done", 1),
+                Outcome::LetGo(why) => {
+                    tracing::info!(transfer = %entered.input.event.terms.id, why, "let go");
+                    self.count("let_go", 1);
+                }
+                Outcome::Dead { reason, detail } => {
+                    tracing::error!(transfer = %entered.input.event.terms.id, reason = reason.as_str(), detail, "to the dead letters");
+                    self.count("dead", 1);
+                    let at: Timestamp = entered.delivered.timestamp;
+                    let role = self.shared.step.role();
+                    let verdict = Verdict { reason: *reason, detail, role, at };
+                    records.push(envelope::dead_letter(&entered.delivered, &verdict));
+                }
+            }
+        }
+        records
+    }
+
+    fn count(&self, outcome: &'static str, events: usize) {
+        let role = self.shared.step.role().as_str();
+        let shard = self.shard.to_string();
+        metrics::counter!("holdfast_events_total", "role" => role, "shard" => shard, "outcome" => outcome)
+            .increment(events as u64);
+    }
+}
+
+async fn apply_until(
+    step: Arc<dyn Step>,
+    shard: Shard,
+    inputs: Vec<Input>,
+    give_up: CancellationToken,
+) -> Result<Vec<Outcome>, StoreError> {
+    let role = step.role().as_str();
+    metrics::histogram!("holdfast_step_batch_size", "role" => role).record(inputs.len() as f64);
+    let mut pause = Duration::from_millis(20);
+    loop {
+        let started = Instant::now();
+        let result = step.apply(shard, &inputs).await;
+        metrics::histogram!("holdfast_step_seconds", "role" => role).record(started.elapsed());
+        let error = match result {
+            Ok(outcomes) => return Ok(outcomes),
+            Err(error) => error,
+        };
+        let passes = !suspicious(&error) && !matches!(error, StoreError::Identity { .. });
+        if !passes || give_up.is_cancelled() {
+            return Err(error);
+        }
+        tracing::warn!(role, %shard, %error, "a batch is applied again");
+        tokio::select! {
+            () = tokio::time::sleep(pause) => pause = (pause * 2).min(LONGEST_PAUSE),
+            () = give_up.cancelled() => return Err(error),
+        }
+    }
+}
+
+/// Whether an error says that a row breaks an invariant, so that trying again cannot help.
+fn suspicious(error: &StoreError) -> bool {
+    matches!(
+        error,
+        StoreError::Corrupt { .. }
+            | StoreError::Duplicate {
+                constraint: Constraint::EntryVersion | Constraint::Other,
+                ..
+            }
+    )
+}
+
+fn joined<T>(result: Result<T, tokio::task::JoinError>) -> T {
+    // A step that panicked has met a bug or a broken invariant: the role stops and says so.
+    result.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
+}
+
+struct Quarantine(BTreeSet<AccountId>);
+
+#[async_trait]
+impl Work for Quarantine {
+    type Output = ();
+
+    async fn run(&self, tx: &mut dyn Tx, _attempt: u32) -> Result<(), StoreError> {
+        tx.quarantine(&self.0).await
+    }
+}

@@ -1,0 +1,253 @@
+//! The one loop that hold, credit, commit and projector share: consume, apply, emit, commit the
+//! offset, in this order, each for a whole batch.
+//!
+//! Events are sorted into lanes, one for each shard that is written to. A lane has one transaction
+//! in flight and takes for the next what has come meanwhile; there is no timer. An offset is
+//! committed once the event and all before it in its partition are done and what they emitted is
+//! acknowledged, or were let go. Whatever breaks (consumer, producer, a revoked partition that did
+//! not drain), the worker begins again from the committed offsets: every step is idempotent.
+
+mod intake;
+mod lane;
+mod plan;
+mod tracker;
+
+pub use plan::write_plan;
+
+use crate::broker::{BrokerError, Consumer, Group, Incoming, Position, Producer, Topic};
+use crate::context::Context;
+use crate::domain::{AccountId, Event, Input, Outcome, Shard};
+use crate::roles::Role;
+use crate::store::StoreError;
+use async_trait::async_trait;
+use intake::{Intake, Read};
+use lane::{Entered, Lane, LaneContext};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tracker::Tracker;
+
+/// Records in flight in one worker, as a multiple of its batch: enough for a batch in the
+/// database, one being announced and one that waits.
+const BATCHES_IN_FLIGHT: usize = 6;
+/// How long a revoked partition or a stopping worker waits for what is in flight.
+const DRAIN_BOUND: Duration = Duration::from_secs(8);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// One step of the pipeline.
+#[async_trait]
+pub trait Step: Send + Sync + 'static {
+    /// Whose step it is; names the consumer group.
+    fn role(&self) -> Role;
+
+    /// The topics it reads.
+    fn topics(&self, shard: Shard) -> Vec<Topic>;
+
+    /// The account whose row the step writes for this event; its shard is the event's lane, and
+    /// it is the one to be quarantined when acting on the event violates an invariant. None where
+    /// there is nothing to do.
+    fn account<'e>(&self, event: &'e Event) -> Option<&'e AccountId>;
+
+    /// Whether an event of a lane that is not the worker's own may be let go when that shard does
+    /// not answer, and whether the same holds for the own shard.
+    fn lets_go(&self, own_shard: bool) -> bool;
+
+    /// Whether one batch must hold each transfer once.
+    fn one_event_a_transfer(&self) -> bool {
+        true
+    }
+
+    /// Applies a batch of one lane, each transfer once; one outcome for each input, in order.
+    async fn apply(&self, lane: Shard, batch: &[Input]) -> Result<Vec<Outcome>, StoreError>;
+}
+
+/// Runs a step for one shard until `stop`. Outages are ridden out; an error is for a person.
+pub async fn run(
+    context: Arc<Context>,
+    step: Arc<dyn Step>,
+    shard: Shard,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    let mut pause = Duration::from_millis(100);
+    while !stop.is_cancelled() {
+        match incarnation(&context, &step, shard, &stop).await {
+            Ok(()) => return Ok(()),
+            Err(Broken::Identity(error)) => {
+                return Err(anyhow::Error::new(error)
+                    .context(format!("{} of shard {shard} cannot go on", step.role())));
+            }
+            Err(Broken::Restart { error, worked }) => {
+                tracing::warn!(role = %step.role(), %shard, %error, "worker begins again");
+                metrics::counter!("holdfast_worker_restarts_total", "role" => step.role().as_str(), "shard" => shard.to_string()).increment(1);
+                if worked {
+                    pause = Duration::from_millis(100);
+                }
+            }
+        }
+        tokio::select! {
+            () = tokio::time::sleep(pause) => pause = (pause * 2).min(LONGEST_PAUSE),
+            () = stop.cancelled() => {}
+        }
+    }
+    Ok(())
+}
+
+/// Why an incarnation of a worker ended before it was told to.
+enum Broken {
+    /// Begin again from what is committed.
+    Restart { error: String, worked: bool },
+    /// The database is not the shard it was taken for.
+    Identity(StoreError),
+}
+
+impl Broken {
+    fn restart(error: &BrokerError, worked: bool) -> Self {
+        Self::Restart { error: error.to_string(), worked }
+    }
+}
+
+/// What lanes report.
+enum Report {
+    /// These are done: acted on and announced, or let go.
+    Done(Vec<Position>),
+    /// A producer broke.
+    Producer(BrokerError),
+    /// A shard is not what it was taken for.
+    Identity(StoreError),
+}
+
+async fn incarnation(
+    context: &Arc<Context>,
+    step: &Arc<dyn Step>,
+    shard: Shard,
+    stop: &CancellationToken,
+) -> Result<(), Broken> {
+    let group = Group { role: step.role().as_str(), shard };
+    let topics = step.topics(shard);
+    let opened = |error: BrokerError| Broken::restart(&error, false);
+    let producer: Arc<dyn Producer> = context.broker.producer().await.map_err(opened)?.into();
+    let consumer = context.broker.consumer(&group, &topics).await.map_err(opened)?;
+    let (reports, inbox) = mpsc::unbounded_channel();
+    let mut worker = Worker {
+        consumer,
+        tracker: Tracker::default(),
+        lanes: HashMap::new(),
+        intake: Intake::new(context, step.role()),
+        lane_context: LaneContext {
+            context: Arc::clone(context),
+            step: Arc::clone(step),
+            own: shard,
+            producer,
+            reports,
+        },
+        inbox,
+        worked: false,
+    };
+    worker.consume(stop).await
+}
+
+struct Worker {
+    consumer: Box<dyn Consumer>,
+    tracker: Tracker,
+    lanes: HashMap<Shard, Lane>,
+    intake: Intake,
+    lane_context: LaneContext,
+    inbox: mpsc::UnboundedReceiver<Report>,
+    worked: bool,
+}
+
+impl Worker {
+    async fn consume(&mut self, stop: &CancellationToken) -> Result<(), Broken> {
+        let batch = self.lane_context.context.policy.batch;
+        loop {
+            let room = self.tracker.in_flight() < batch * BATCHES_IN_FLIGHT;
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return self.drain(|_, _| true).await,
+                report = self.inbox.recv() => self.settle(report)?,
+                incoming = self.consumer.next(batch), if room => match incoming {
+                    Ok(Incoming::Records(records)) => self.take(records).await?,
+                    Ok(Incoming::Revoked(partitions, token)) => {
+                        self.drain(|topic, partition| partitions.contains(&(topic, partition))).await?;
+                        self.tracker.forget(&partitions);
+                        drop(token);
+                    }
+                    Err(error) => return Err(Broken::restart(&error, self.worked)),
+                },
+            }
+        }
+    }
+
+    /// Sorts records into lanes; those that no lane needs are done, or dead, at once.
+    async fn take(&mut self, records: Vec<crate::broker::Delivered>) -> Result<(), Broken> {
+        let mut idle = Vec::new();
+        for delivered in records {
+            let position = delivered.position;
+            self.tracker.entered(position);
+            match self.intake.read(delivered) {
+                Read::Event(input, delivered) => {
+                    let lane = self
+                        .lane_context
+                        .step
+                        .account(&input.event)
+                        .map(|account| self.lane_context.context.store.map().shard_of(account));
+                    match lane {
+                        Some(lane) => self.lane(lane).enter(Entered::new(*input, delivered)),
+                        None => idle.push(position),
+                    }
+                }
+                Read::Stale => idle.push(position),
+                Read::Dead(record) => self.lane_context.announce(vec![record], vec![position]),
+                Read::Newer(error) => {
+                    return Err(Broken::Restart { error, worked: false });
+                }
+            }
+        }
+        self.done(&idle);
+        Ok(())
+    }
+
+    fn lane(&mut self, shard: Shard) -> &Lane {
+        let context = &self.lane_context;
+        self.lanes.entry(shard).or_insert_with(|| Lane::start(context.clone(), shard))
+    }
+
+    fn settle(&mut self, report: Option<Report>) -> Result<(), Broken> {
+        match report.expect("this worker holds a sender itself") {
+            Report::Done(positions) => {
+                self.worked = true;
+                self.done(&positions);
+                Ok(())
+            }
+            Report::Producer(error) => Err(Broken::restart(&error, self.worked)),
+            Report::Identity(error) => Err(Broken::Identity(error)),
+        }
+    }
+
+    fn done(&mut self, positions: &[Position]) {
+        let moved = self.tracker.done(positions);
+        if !moved.is_empty() {
+            self.consumer.commit(&moved);
+        }
+    }
+
+    /// Waits for what is in flight in these partitions, bounded.
+    async fn drain(
+        &mut self,
+        which: impl Fn(Topic, crate::domain::Partition) -> bool,
+    ) -> Result<(), Broken> {
+        let deadline = tokio::time::Instant::now() + DRAIN_BOUND;
+        while self.tracker.in_flight_of(&which) > 0 {
+            match tokio::time::timeout_at(deadline, self.inbox.recv()).await {
+                Ok(report) => self.settle(report)?,
+                Err(_) => {
+                    tracing::warn!(role = %self.lane_context.step.role(), "gave up waiting for events in flight; they will be read again");
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+}
