@@ -11,7 +11,16 @@ use crate::domain::{EventType, Partition, Shard, Timestamp};
 use async_trait::async_trait;
 use futures::future::BoxFuture;
 use std::fmt;
+use std::time::Duration;
 use tokio::sync::oneshot;
+
+/// How long an adapter waits for a [`DrainToken`] before the partitions go to their new owner all
+/// the same.
+pub const DRAIN_BOUND: Duration = Duration::from_secs(10);
+
+/// The largest record, as [`Record::bytes`] counts: what a Kafka broker takes by default, less
+/// some room for its framing.
+pub const MAX_RECORD_BYTES: usize = 1_000_000;
 
 /// The families of topics; each has one topic a shard, the source's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -111,6 +120,14 @@ pub struct Record {
     pub headers: Vec<(String, String)>,
     /// Database time of the transaction behind it; what backlog is measured by.
     pub timestamp: Timestamp,
+}
+
+impl Record {
+    /// Its size without framing: key, value and headers.
+    pub fn bytes(&self) -> usize {
+        let headers = self.headers.iter().map(|(name, value)| name.len() + value.len());
+        self.key.len() + self.value.len() + headers.sum::<usize>()
+    }
 }
 
 /// A place in a topic.
