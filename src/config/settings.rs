@@ -1,0 +1,273 @@
+//! The one table of settings: names, defaults, what is allowed and what each is for. Environment
+//! names, keys of `holdfast.toml`, messages and `docs/CONFIGURATION.md` all come from it.
+
+/// Which part of a value is never shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Secrecy {
+    /// None of it.
+    Open,
+    /// The passwords of a list of URLs.
+    Urls,
+    /// The values of those `name=value` pairs whose name speaks of a secret.
+    Pairs,
+}
+
+/// One setting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Setting {
+    /// Its key in `holdfast.toml`; in upper case behind `HOLDFAST_`, its environment name.
+    pub key: &'static str,
+    /// What holds where nobody says otherwise; none where it is then unset.
+    pub default: Option<&'static str>,
+    /// What a value must be, to follow the words "must be".
+    pub allowed: &'static str,
+    /// What it is for.
+    pub purpose: &'static str,
+    /// Whether it holds a secret; such a setting can also be read from a file.
+    pub secrecy: Secrecy,
+    /// The name that the flag of `serve` or `dev` has, where there is one.
+    pub flag: Option<&'static str>,
+}
+
+impl Setting {
+    /// The setting with this key.
+    pub fn by_key(key: &str) -> Option<&'static Self> {
+        SETTINGS.iter().find(|setting| setting.key == key)
+    }
+
+    /// `HOLDFAST_` and the key in upper case.
+    pub fn env(&self) -> String {
+        format!("HOLDFAST_{}", self.key.to_ascii_uppercase())
+    }
+}
+
+const fn setting(
+    key: &'static str,
+    default: Option<&'static str>,
+    allowed: &'static str,
+    purpose: &'static str,
+) -> Setting {
+    Setting { key, default, allowed, purpose, secrecy: Secrecy::Open, flag: None }
+}
+
+const fn secret(secrecy: Secrecy, setting: Setting) -> Setting {
+    Setting { secrecy, ..setting }
+}
+
+const fn flagged(flag: &'static str, setting: Setting) -> Setting {
+    Setting { flag: Some(flag), ..setting }
+}
+
+/// Every setting, in the order in which they are shown.
+pub const SETTINGS: &[Setting] = &[
+    flagged(
+        "--listen",
+        setting(
+            "listen",
+            Some("127.0.0.1:8080"),
+            "host:port, such as 0.0.0.0:8080",
+            "Where HTTP is served. A process without the ingress role serves only /healthz, /readyz and /metrics there, and only where this is set.",
+        ),
+    ),
+    flagged(
+        "--roles",
+        setting(
+            "roles",
+            Some("all"),
+            "all, or any of ingress, relay, hold, credit, commit, projector, reconciler, comma-separated",
+            "What `serve` does.",
+        ),
+    ),
+    flagged(
+        "--shards",
+        setting(
+            "shards",
+            Some("all"),
+            "all, or shard numbers from 0, comma-separated",
+            "For which shards `serve` runs the roles other than ingress; ingress serves all.",
+        ),
+    ),
+    secret(
+        Secrecy::Urls,
+        setting(
+            "mysql_shards",
+            None,
+            "URLs such as mysql://user:password@host:3306/database, comma-separated, each another database",
+            "The shards; a URL's place in the list is the shard's number. Where it is unset, commands work on the embedded store.",
+        ),
+    ),
+    secret(
+        Secrecy::Urls,
+        setting(
+            "mysql_replicas",
+            None,
+            "URLs such as mysql://user:password@host:3306/database, comma-separated, one for each shard",
+            "A read replica of each shard.",
+        ),
+    ),
+    setting(
+        "mysql_max_connections",
+        Some("32"),
+        "a whole number from 2 to 10000",
+        "Most connections that one process keeps to one shard.",
+    ),
+    setting(
+        "mysql_acquire_timeout",
+        Some("2s"),
+        "a duration from 10ms to 1m, such as 2s",
+        "How long to wait for a connection before a shard counts as not answering.",
+    ),
+    setting(
+        "mysql_statement_timeout",
+        Some("10s"),
+        "a duration from 100ms to 5m, such as 10s",
+        "How long one statement may take.",
+    ),
+    setting(
+        "kafka_brokers",
+        Some("127.0.0.1:9092"),
+        "host:port, comma-separated",
+        "Kafka brokers to begin with.",
+    ),
+    setting(
+        "kafka_topic_prefix",
+        Some(""),
+        "up to 100 characters of A-Z a-z 0-9 . _ -",
+        "Put before the name of every topic and consumer group, so that clusters can share brokers.",
+    ),
+    setting(
+        "kafka_partitions",
+        Some("8"),
+        "a whole number from 1 to 4096",
+        "Partitions of every topic. Counts when `migrate` first creates the shards, and is stored with them.",
+    ),
+    setting(
+        "kafka_replication_factor",
+        Some("-1"),
+        "a whole number from 1 to 10, or -1 for the brokers' own default",
+        "Replicas of the topics that `migrate` creates.",
+    ),
+    secret(
+        Secrecy::Pairs,
+        setting(
+            "kafka_options",
+            None,
+            "name=value pairs of librdkafka's options, comma-separated, such as security.protocol=ssl",
+            "More options for the Kafka client: TLS and SASL.",
+        ),
+    ),
+    secret(
+        Secrecy::Urls,
+        setting(
+            "redis_url",
+            None,
+            "a URL such as redis://:password@host:6379/0, or rediss:// for TLS",
+            "Redis for balances; without it they are read from MySQL.",
+        ),
+    ),
+    setting(
+        "redis_prefix",
+        Some("holdfast:"),
+        "up to 100 visible ASCII characters",
+        "Put before every key in Redis, so that clusters can share it.",
+    ),
+    flagged(
+        "--data",
+        setting(
+            "data",
+            Some("./holdfast-data"),
+            "a directory",
+            "Where the embedded store and log are.",
+        ),
+    ),
+    setting(
+        "log",
+        None,
+        "json or pretty",
+        "Form of the log, which goes to stderr: pretty on a terminal and json elsewhere, where unset. RUST_LOG filters it.",
+    ),
+    setting(
+        "hold_timeout",
+        Some("5m"),
+        "a duration from 1s to 30d, such as 5m",
+        "How long a hold stands before it may be given up.",
+    ),
+    setting(
+        "foreign_shard_timeout",
+        Some("2s"),
+        "a duration from 10ms to 1m, such as 2s, and shorter than the hold timeout",
+        "How long a step waits for a shard other than its own before it lets a transfer go, to be driven again.",
+    ),
+    setting(
+        "outbox_limit",
+        Some("100000"),
+        "a whole number from 1 to 1000000000",
+        "Unsent outbox records of a shard from which on ingress answers `overloaded`.",
+    ),
+    setting(
+        "outbox_poll",
+        Some("4ms"),
+        "a duration from 1ms to 1m, such as 4ms",
+        "How often a relay that shares no process with ingress looks for new outbox records.",
+    ),
+    setting(
+        "batch",
+        Some("500"),
+        "a whole number from 1 to 5000",
+        "Most records that a worker takes at once, and most transfers of one transaction.",
+    ),
+    setting(
+        "reconcile_interval",
+        Some("1s"),
+        "a duration from 10ms to 1h, such as 1s",
+        "How often the reconciler looks for transfers that stand still.",
+    ),
+    setting(
+        "scan_lag",
+        Some("1m"),
+        "a duration from 0s to 1h, such as 1m",
+        "How far behind the database's time the reconciler's scan stays.",
+    ),
+    setting(
+        "full_sweep_interval",
+        Some("1d"),
+        "a duration from 1s to 30d, such as 1d",
+        "How often the reconciler looks at all transfers.",
+    ),
+    setting(
+        "redrive_backoff",
+        Some("2s"),
+        "a duration from 10ms to 1h, such as 2s",
+        "How long the reconciler waits before it drives a transfer a second time; doubles each time.",
+    ),
+    setting(
+        "claim_retention",
+        Some("30d"),
+        "a duration from 1h to 3650d, such as 30d",
+        "How long idempotency keys are kept.",
+    ),
+    setting(
+        "default_currency",
+        Some("USD"),
+        "an ISO 4217 code such as USD",
+        "Currency of requests on the compatibility paths that name none.",
+    ),
+    setting(
+        "instance",
+        None,
+        "1 to 64 visible ASCII characters",
+        "Name of this process among others; made up at each start where unset.",
+    ),
+    setting(
+        "start_timeout",
+        Some("1m"),
+        "a duration from 0s to 1d, such as 1m",
+        "How long a process waits at its start for a service that does not answer, before it ends with exit code 1.",
+    ),
+    setting(
+        "stop_timeout",
+        Some("30s"),
+        "a duration from 1s to 10m, such as 30s",
+        "How long a process that was told to stop finishes what it has begun.",
+    ),
+];
