@@ -1,5 +1,6 @@
 //! What every role is given: the ports, the policy and the wake-ups of one process.
 
+use crate::backlog::Backlog;
 use crate::broker::Broker;
 use crate::cache::BalanceCache;
 use crate::domain::{Currency, Shard};
@@ -20,6 +21,8 @@ pub struct Context {
     pub policy: Policy,
     /// Wake-ups within the process.
     pub wake: Wake,
+    /// How far the stages have come.
+    pub backlog: Backlog,
 }
 
 /// Times and bounds of the pipeline; all from configuration.

@@ -1,11 +1,138 @@
-//! Stub.
+//! Step 6, projector: balances for reading follow the accounts' rows.
+//!
+//! State before and after: whatever the event says. The rows that events carry are written to
+//! `balances` and Redis; a newer or equal version wins, so replay and reordering change nothing.
+//! What cannot be written is let go: a rolling comparison copies the decision row over every
+//! projection that stayed behind.
 
+use crate::broker::Topic;
 use crate::context::Context;
-use crate::domain::Shard;
+use crate::domain::{
+    AccountId, AccountRow, AccountSnapshot, Event, EventType, Input, Outcome, Shard,
+};
+use crate::roles::Role;
+use crate::store::{BalanceRow, StoreError};
+use crate::worker::Step;
+use async_trait::async_trait;
+use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
+/// Accounts compared at once, and how long after that the next are.
+const PAGE: u32 = 1000;
+const PAGE_INTERVAL: Duration = Duration::from_secs(1);
+
 /// Runs the role for one shard until `stop`, through every outage.
-pub async fn run(_context: Arc<Context>, _shard: Shard, _stop: CancellationToken) {
-    todo!()
+pub async fn run(
+    context: Arc<Context>,
+    shard: Shard,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    let refresher = tokio::spawn(refresh(Arc::clone(&context), shard, stop.clone()));
+    let step = Arc::new(Projector { context: Arc::clone(&context) });
+    let ended = crate::worker::run(context, step, shard, stop).await;
+    refresher.await?;
+    ended
+}
+
+struct Projector {
+    context: Arc<Context>,
+}
+
+#[async_trait]
+impl Step for Projector {
+    fn role(&self) -> Role {
+        Role::Projector
+    }
+
+    fn topics(&self, shard: Shard) -> Vec<Topic> {
+        [
+            EventType::Held,
+            EventType::Credited,
+            EventType::Committed,
+            EventType::Rejected,
+            EventType::Cancelled,
+        ]
+        .map(|kind| Topic::of(kind, shard))
+        .to_vec()
+    }
+
+    fn account<'e>(&self, event: &'e Event) -> Option<&'e AccountId> {
+        event.account.as_ref().map(|account| &account.id)
+    }
+
+    fn lets_go(&self, _own_shard: bool) -> bool {
+        true
+    }
+
+    fn one_event_a_transfer(&self) -> bool {
+        false
+    }
+
+    async fn apply(&self, lane: Shard, batch: &[Input]) -> Result<Vec<Outcome>, StoreError> {
+        let rows = newest(batch);
+        self.context.store.project_balances(lane, &rows).await?;
+        write_cache(&self.context, &rows).await;
+        Ok(vec![Outcome::Done; batch.len()])
+    }
+}
+
+/// The newest row of each account in a batch, in id order.
+fn newest(batch: &[Input]) -> Vec<BalanceRow> {
+    let mut newest: HashMap<&AccountId, BalanceRow> = HashMap::new();
+    for input in batch {
+        let Some(account) = &input.event.account else { continue };
+        let known = newest.get(&account.id).map(|known| known.row.version);
+        if known.is_none_or(|version| version <= account.version) {
+            newest.insert(&account.id, BalanceRow { row: row_of(account), as_of: input.event.at });
+        }
+    }
+    let mut rows: Vec<_> = newest.into_values().collect();
+    rows.sort_unstable_by(|one, other| one.row.id.cmp(&other.row.id));
+    rows
+}
+
+fn row_of(account: &AccountSnapshot) -> AccountRow {
+    AccountRow {
+        id: account.id.clone(),
+        currency: account.currency,
+        kind: account.kind,
+        status: account.status,
+        quarantined: false,
+        overdraft_limit: account.overdraft_limit,
+        posted: account.posted,
+        held: account.held,
+        version: account.version,
+    }
+}
+
+/// Redis is a convenience: without it balances come from the shards.
+async fn write_cache(context: &Context, rows: &[BalanceRow]) {
+    if let Some(cache) = &context.cache
+        && let Err(error) = cache.set_newer(rows).await
+    {
+        metrics::counter!("holdfast_cache_errors_total").increment(1);
+        tracing::debug!(%error, "balances were not written to Redis");
+    }
+}
+
+/// Goes through the accounts of the shard, page by page, for ever.
+async fn refresh(context: Arc<Context>, shard: Shard, stop: CancellationToken) {
+    let mut after: Option<AccountId> = None;
+    while !stop.is_cancelled() {
+        match context.store.refresh_balances(shard, after.as_ref(), PAGE).await {
+            Ok((copied, next)) => {
+                metrics::counter!("holdfast_projection_refreshed_total", "shard" => shard.to_string())
+                    .increment(copied.len() as u64);
+                write_cache(&context, &copied).await;
+                after = next;
+            }
+            Err(error) => tracing::debug!(%shard, %error, "projections were not compared"),
+        }
+        tokio::select! {
+            () = tokio::time::sleep(PAGE_INTERVAL) => {}
+            () = stop.cancelled() => {}
+        }
+    }
 }

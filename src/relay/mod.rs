@@ -1,11 +1,213 @@
-//! Stub.
+//! Step 2, relay: what ingress wrote to the outbox is published, in the order of the rows.
+//!
+//! State before and after: REQUESTED; the transfer's event is in Kafka. Rows are taken off the
+//! outbox only once every record of theirs, and of the rows before them, is acknowledged. A crash
+//! publishes some of them twice; nothing is ever left out.
 
+use crate::broker::envelope::{self, Verdict};
+use crate::broker::{BrokerError, Producer, Record, Topic};
 use crate::context::Context;
-use crate::domain::Shard;
+use crate::domain::{DeadReason, EventType, Partition, Shard};
+use crate::roles::Role;
+use crate::store::{OutboxRow, StoreError};
+use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+/// Rows read at once; each holds the records of a group commit.
+const ROWS: u32 = 32;
+/// Acknowledged rows that may wait to be marked before publishing waits for them.
+const MOST_UNMARKED: usize = 512;
+const LEASE: Duration = Duration::from_secs(10);
+const RENEW_AFTER: Duration = Duration::from_secs(3);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
 /// Runs the role for one shard until `stop`, through every outage.
-pub async fn run(_context: Arc<Context>, _shard: Shard, _stop: CancellationToken) {
-    todo!()
+pub async fn run(
+    context: Arc<Context>,
+    shard: Shard,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    let mut pause = Duration::from_millis(50);
+    while !stop.is_cancelled() {
+        let mut relay = Relay::new(Arc::clone(&context), shard);
+        let ended = relay.publish(&stop).await;
+        relay.settle_marks().await;
+        match ended {
+            Ok(()) => break,
+            Err(Broken::Store(error @ StoreError::Identity { .. })) => {
+                return Err(anyhow::Error::new(error).context("relay cannot go on"));
+            }
+            Err(error) => tracing::warn!(%shard, %error, "relay begins again"),
+        }
+        if relay.published {
+            pause = Duration::from_millis(50);
+        }
+        tokio::select! {
+            () = tokio::time::sleep(pause) => pause = (pause * 2).min(LONGEST_PAUSE),
+            () = stop.cancelled() => {}
+        }
+    }
+    Ok(())
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Broken {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Broker(#[from] BrokerError),
+}
+
+struct Relay {
+    context: Arc<Context>,
+    shard: Shard,
+    /// Rows that are acknowledged and not yet seen to be off the outbox.
+    acknowledged: BTreeSet<u64>,
+    marking: Option<(Vec<u64>, JoinHandle<Result<(), StoreError>>)>,
+    renewed: Option<Instant>,
+    published: bool,
+}
+
+impl Relay {
+    fn new(context: Arc<Context>, shard: Shard) -> Self {
+        Self {
+            context,
+            shard,
+            acknowledged: BTreeSet::new(),
+            marking: None,
+            renewed: None,
+            published: false,
+        }
+    }
+
+    /// With one producer, until it breaks: its queue goes with it, and the next begins at the
+    /// first row that is not marked.
+    async fn publish(&mut self, stop: &CancellationToken) -> Result<(), Broken> {
+        let producer = self.context.broker.producer().await?;
+        loop {
+            if stop.is_cancelled() {
+                return Ok(());
+            }
+            if !self.has_lease().await? {
+                idle(stop, RENEW_AFTER).await;
+                continue;
+            }
+            let limit = ROWS + u32::try_from(self.acknowledged.len()).unwrap_or(ROWS);
+            let mut rows = self.context.store.outbox(self.shard, limit).await?;
+            rows.retain(|row| !self.acknowledged.contains(&row.id));
+            if rows.is_empty() {
+                self.mark().await?;
+                self.wait(stop).await;
+                continue;
+            }
+            let ids: Vec<u64> = rows.iter().map(|row| row.id).collect();
+            self.send(&*producer, rows).await?;
+            self.published = true;
+            self.acknowledged.extend(ids);
+            self.mark().await?;
+        }
+    }
+
+    async fn has_lease(&mut self) -> Result<bool, StoreError> {
+        if self.renewed.is_some_and(|at| at.elapsed() < RENEW_AFTER) {
+            return Ok(true);
+        }
+        let holder = &self.context.policy.instance;
+        let held = self.context.store.lease(self.shard, "relay", holder, LEASE).await?;
+        self.renewed = held.then(Instant::now);
+        Ok(held)
+    }
+
+    /// Until there may be more: told by ingress in this process, or after a few milliseconds.
+    async fn wait(&self, stop: &CancellationToken) {
+        tokio::select! {
+            () = self.context.wake.outbox_of(self.shard) => {}
+            () = tokio::time::sleep(self.context.policy.outbox_poll) => {}
+            () = stop.cancelled() => {}
+        }
+    }
+
+    async fn send(&self, producer: &dyn Producer, rows: Vec<OutboxRow>) -> Result<(), Broken> {
+        let mut records: Vec<Record> = Vec::new();
+        for row in rows {
+            match row.records {
+                Ok(of_row) => records.extend(of_row),
+                Err(text) => records.push(self.unreadable(row.id, &text, row.at)),
+            }
+        }
+        let count = records.len() as u64;
+        loop {
+            match producer.send(records.clone()).await {
+                Ok(()) => break,
+                Err(BrokerError::Refused { index, detail }) => {
+                    tracing::error!(shard = %self.shard, key = %records[index].key, detail, "the broker never takes this record: to the dead letters");
+                    let at = records[index].timestamp;
+                    let verdict = Verdict {
+                        reason: DeadReason::TooLarge,
+                        detail: &detail,
+                        role: Role::Relay,
+                        at,
+                    };
+                    records[index] = envelope::dead_letter_unsent(&records[index], &verdict);
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        metrics::counter!("holdfast_outbox_records_total", "shard" => self.shard.to_string())
+            .increment(count);
+        Ok(())
+    }
+
+    fn unreadable(&self, id: u64, text: &str, at: crate::domain::Timestamp) -> Record {
+        tracing::error!(shard = %self.shard, row = id, "an outbox row cannot be read: to the dead letters");
+        let record = Record {
+            topic: Topic::of(EventType::Requested, self.shard),
+            partition: Partition(0),
+            key: format!("outbox-{id}"),
+            value: text.as_bytes().to_vec(),
+            headers: Vec::new(),
+            timestamp: at,
+        };
+        let detail = "the outbox row cannot be read";
+        let verdict = Verdict { reason: DeadReason::Malformed, detail, role: Role::Relay, at };
+        envelope::dead_letter_unsent(&record, &verdict)
+    }
+
+    /// Takes acknowledged rows off the outbox beside the publishing of the next ones.
+    async fn mark(&mut self) -> Result<(), StoreError> {
+        if let Some((ids, handle)) = self.marking.take() {
+            if !handle.is_finished() && self.acknowledged.len() < MOST_UNMARKED {
+                self.marking = Some((ids, handle));
+                return Ok(());
+            }
+            handle.await.expect("marking does not panic")?;
+            ids.iter().for_each(|id| drop(self.acknowledged.remove(id)));
+        }
+        if !self.acknowledged.is_empty() {
+            let ids: Vec<u64> = self.acknowledged.iter().copied().collect();
+            let (store, shard, marked) = (Arc::clone(&self.context.store), self.shard, ids.clone());
+            self.marking =
+                Some((ids, tokio::spawn(async move { store.outbox_sent(shard, &marked).await })));
+        }
+        Ok(())
+    }
+
+    async fn settle_marks(&mut self) {
+        if let Some((_, handle)) = self.marking.take()
+            && let Ok(Err(error)) = handle.await
+        {
+            tracing::warn!(shard = %self.shard, %error, "acknowledged rows stay on the outbox and are published again");
+        }
+    }
+}
+
+async fn idle(stop: &CancellationToken, duration: Duration) {
+    tokio::select! {
+        () = tokio::time::sleep(duration) => {}
+        () = stop.cancelled() => {}
+    }
 }

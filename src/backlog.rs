@@ -1,0 +1,91 @@
+//! How far each stage has come: what tells a backlog from a transfer that stands still.
+
+use crate::broker::{Broker, BrokerError, Group, Position, Topic};
+use crate::domain::{EventType, Partition, Shard, Timestamp};
+use crate::roles::Role;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+/// How long what was found is used.
+const FRESH: Duration = Duration::from_secs(5);
+
+/// The stages whose consumer groups move transfers on.
+pub const STAGES: [Role; 3] = [Role::Hold, Role::Credit, Role::Commit];
+
+/// The topics that a stage reads.
+pub fn topics(role: Role, shard: Shard) -> Vec<Topic> {
+    let kinds: &[EventType] = match role {
+        Role::Hold => &[EventType::Requested],
+        Role::Credit => &[EventType::Held],
+        Role::Commit => &[EventType::Credited, EventType::Refused],
+        Role::Ingress | Role::Relay | Role::Projector | Role::Reconciler => &[],
+    };
+    kinds.iter().map(|kind| Topic::of(*kind, shard)).collect()
+}
+
+/// How far the consumer group of a stage has come on one shard.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// Per partition with unread records: the timestamp of the oldest of them.
+    oldest_unread: HashMap<Partition, Timestamp>,
+}
+
+impl Progress {
+    /// Whether the group has yet to read an event as old as `entered` in this partition.
+    pub fn behind(&self, partition: Partition, entered: Timestamp) -> bool {
+        self.oldest_unread.get(&partition).is_some_and(|oldest| *oldest <= entered)
+    }
+
+    /// The oldest unread record of all partitions.
+    pub fn oldest(&self) -> Option<Timestamp> {
+        self.oldest_unread.values().min().copied()
+    }
+}
+
+/// What was found out, and when.
+#[derive(Default)]
+pub struct Backlog {
+    found: Mutex<HashMap<(Role, Shard), (Instant, Option<Arc<Progress>>)>>,
+}
+
+impl Backlog {
+    /// How far a stage has come, at most five seconds ago; none where the broker did not say:
+    /// then everything is backlog.
+    pub async fn of(&self, broker: &dyn Broker, role: Role, shard: Shard) -> Option<Arc<Progress>> {
+        let mut found = self.found.lock().await;
+        if let Some((at, progress)) = found.get(&(role, shard))
+            && at.elapsed() < FRESH
+        {
+            return progress.clone();
+        }
+        let progress = match look(broker, role, shard).await {
+            Ok(progress) => Some(Arc::new(progress)),
+            Err(error) => {
+                tracing::debug!(%role, %shard, %error, "how far the stage has come is not known");
+                None
+            }
+        };
+        found.insert((role, shard), (Instant::now(), progress.clone()));
+        progress
+    }
+}
+
+async fn look(broker: &dyn Broker, role: Role, shard: Shard) -> Result<Progress, BrokerError> {
+    let group = Group { role: role.as_str(), shard };
+    let mut oldest_unread: HashMap<Partition, Timestamp> = HashMap::new();
+    for lag in broker.lag(&group, &topics(role, shard)).await? {
+        if lag.records() == 0 {
+            continue;
+        }
+        let offset = lag.committed.unwrap_or(lag.start).max(lag.start);
+        let position = Position { topic: lag.topic, partition: lag.partition, offset };
+        if let Some(record) = broker.read_at(position).await? {
+            let oldest = oldest_unread.entry(lag.partition).or_insert(record.timestamp);
+            *oldest = record.timestamp.min(*oldest);
+        }
+    }
+    Ok(Progress { oldest_unread })
+}
