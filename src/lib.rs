@@ -4,6 +4,7 @@
 pub mod backlog;
 pub mod broker;
 pub mod cache;
+pub mod cancel;
 pub mod cli;
 pub mod commit;
 pub mod config;

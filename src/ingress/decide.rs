@@ -1,1 +1,191 @@
-//! Stub.
+//! The decision at ingress: pure, from requests and the claims that exist to new transfers.
+
+use super::fingerprint::VERSION;
+use super::request::TransferRequest;
+use crate::domain::{Terms, Timestamp, TransferId};
+use crate::routing::slot_of;
+use crate::store::{Claim, ClaimKey, NewTransfer};
+use std::collections::{BTreeMap, HashMap};
+
+/// A request of a group commit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// The request.
+    pub request: TransferRequest,
+    /// Its fingerprint.
+    pub fingerprint: [u8; 32],
+}
+
+impl Asked {
+    /// The claim that it needs.
+    pub fn claim(&self) -> ClaimKey {
+        ClaimKey {
+            source: self.request.source.clone(),
+            client: self.request.client.clone(),
+            key: self.request.key.clone(),
+        }
+    }
+}
+
+/// What becomes of one request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// A new transfer: the one at this index of [`Decided::transfers`].
+    New(usize),
+    /// The transfer that an earlier request made.
+    Replay(TransferId),
+    /// Repeats the request at this index of the batch.
+    RepeatOf(usize),
+    /// The key stands for another request.
+    KeyReused,
+    /// So much, in minor units, is left of the original.
+    Exceeds(i64),
+}
+
+/// What a group commit writes and answers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Decided {
+    /// To be inserted, in the order in which they were asked for.
+    pub transfers: Vec<NewTransfer>,
+    /// How much more of each original is reversed.
+    pub reversed: BTreeMap<TransferId, i64>,
+    /// One for each request, in order.
+    pub verdicts: Vec<Verdict>,
+}
+
+/// Decides a batch in order. `claims` are those that exist, `reversed` says how much of each
+/// original is reversed already, `random` makes ids unique.
+pub fn decide(
+    batch: &[Asked],
+    claims: &HashMap<ClaimKey, Claim>,
+    reversed: &BTreeMap<TransferId, i64>,
+    now: Timestamp,
+    mut random: impl FnMut() -> u64,
+) -> Decided {
+    let mut decided = Decided::default();
+    let mut first: HashMap<ClaimKey, usize> = HashMap::new();
+    for (index, asked) in batch.iter().enumerate() {
+        let key = asked.claim();
+        let verdict = if let Some(claim) = claims.get(&key) {
+            replay(claim.fingerprint == asked.fingerprint, Verdict::Replay(claim.transfer))
+        } else if let Some(earlier) = first.get(&key) {
+            let same = batch[*earlier].fingerprint == asked.fingerprint;
+            replay(same, Verdict::RepeatOf(*earlier))
+        } else {
+            first.insert(key.clone(), index);
+            accept(asked, key, reversed, now, &mut random, &mut decided)
+        };
+        decided.verdicts.push(verdict);
+    }
+    decided
+}
+
+fn replay(same: bool, verdict: Verdict) -> Verdict {
+    if same { verdict } else { Verdict::KeyReused }
+}
+
+fn accept(
+    asked: &Asked,
+    claim: ClaimKey,
+    reversed: &BTreeMap<TransferId, i64>,
+    now: Timestamp,
+    random: &mut impl FnMut() -> u64,
+    decided: &mut Decided,
+) -> Verdict {
+    let request = &asked.request;
+    if let Some(original) = &request.reverses {
+        let before = reversed.get(&original.id).copied().unwrap_or(0);
+        let more = decided.reversed.entry(original.id).or_default();
+        let left = original.amount.minor() - before - *more;
+        if request.amount.minor() > left {
+            return Verdict::Exceeds(left);
+        }
+        *more += request.amount.minor();
+    }
+    let index = decided.transfers.len();
+    let sequence = u32::try_from(index).unwrap_or(u32::MAX);
+    decided.transfers.push(NewTransfer {
+        terms: Terms {
+            id: TransferId::mint(now, slot_of(&request.source), sequence, random()),
+            source: request.source.clone(),
+            destination: request.destination.clone(),
+            amount: request.amount,
+            reverses: request.reverses.map(|original| original.id),
+        },
+        claim,
+        fingerprint: asked.fingerprint,
+        fingerprint_version: VERSION,
+        description: request.description.clone(),
+        reference: request.reference.clone(),
+        metadata: request
+            .metadata
+            .as_ref()
+            .map(|metadata| serde_json::to_string(metadata).expect("a map of strings")),
+        at: now,
+    });
+    Verdict::New(index)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::Money;
+    use crate::ingress::fingerprint::fingerprint;
+    use crate::ingress::request::{Original, tests::request};
+
+    fn asked(key: &str, amount: &str) -> Asked {
+        let mut request = request(key);
+        request.amount = Money::parse(amount, "USD".parse().unwrap()).unwrap();
+        Asked { fingerprint: fingerprint(&request), request }
+    }
+
+    fn decide_now(batch: &[Asked], claims: &HashMap<ClaimKey, Claim>) -> Decided {
+        let mut next = 0;
+        let now = Timestamp::from_micros(1_700_000_000_000_000);
+        decide(batch, claims, &BTreeMap::new(), now, || {
+            next += 1;
+            next
+        })
+    }
+
+    #[test]
+    fn two_items_with_one_key_make_one_transfer() {
+        let batch =
+            [asked("a", "1.00"), asked("a", "1.00"), asked("a", "2.00"), asked("b", "1.00")];
+        let decided = decide_now(&batch, &HashMap::new());
+        assert_eq!(
+            decided.verdicts,
+            [Verdict::New(0), Verdict::RepeatOf(0), Verdict::KeyReused, Verdict::New(1)]
+        );
+        assert!(decided.transfers[0].terms.id < decided.transfers[1].terms.id);
+    }
+
+    #[test]
+    fn a_claim_is_answered_with_its_transfer_or_refused_for_another_request() {
+        let first = asked("a", "1.00");
+        let made = decide_now(std::slice::from_ref(&first), &HashMap::new());
+        let transfer = made.transfers[0].terms.id;
+        let claim =
+            Claim { transfer, fingerprint: first.fingerprint, fingerprint_version: VERSION };
+        let claims = HashMap::from([(first.claim(), claim)]);
+        let decided = decide_now(&[first, asked("a", "1.01")], &claims);
+        assert_eq!(decided.verdicts, [Verdict::Replay(transfer), Verdict::KeyReused]);
+        assert!(decided.transfers.is_empty());
+    }
+
+    #[test]
+    fn reversals_of_one_group_share_what_is_left() {
+        let made = decide_now(&[asked("a", "10.00")], &HashMap::new());
+        let original =
+            Original { id: made.transfers[0].terms.id, amount: made.transfers[0].terms.amount };
+        let reversal = |key: &str, amount: &str| {
+            let mut asked = asked(key, amount);
+            asked.request.reverses = Some(original);
+            asked
+        };
+        let batch = [reversal("r1", "6.00"), reversal("r2", "5.00"), reversal("r3", "4.00")];
+        let decided = decide_now(&batch, &HashMap::new());
+        assert_eq!(decided.verdicts, [Verdict::New(0), Verdict::Exceeds(400), Verdict::New(1)]);
+        assert_eq!(decided.reversed, BTreeMap::from([(original.id, 1000)]));
+    }
+}

@@ -1,11 +1,348 @@
-//! Stub.
+//! Group commit: requests that arrive while a transaction runs share the next one. No timers.
+
+use super::decide::{Asked, Decided, Verdict, decide};
+use super::fingerprint::fingerprint;
 use super::pressure::Pressure;
+use super::request::{Refusal, Submitted, TransferRequest};
+use crate::broker::{Record, envelope};
 use crate::context::Context;
-use crate::domain::Shard;
+use crate::domain::{
+    Cause, EventType, RequestDetails, Shard, State, TransferId, TransferRow, format_minor,
+};
+use crate::store::{NewTransfer, StoreError, TransferRecord, Tx, Work, transact};
+use async_trait::async_trait;
+use std::collections::{BTreeSet, HashMap};
+use std::fmt::Write as _;
 use std::sync::Arc;
-pub(super) struct GroupCommit;
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+/// Requests that may wait in a lane; further ones are told that the pipeline is behind.
+const WAITING: usize = 16_384;
+/// Most transfers, and bytes of what callers sent, of one transaction.
+const MOST_TRANSFERS: usize = 512;
+const MOST_BYTES: usize = 1024 * 1024;
+/// A transaction open for longer is given up, so that its ids are never older than that.
+const LONGEST: Duration = Duration::from_secs(10);
+/// How often a batch is run again to find out what became of an unconfirmed COMMIT.
+const LOOKS_AFTER_UNKNOWN: u32 = 2;
+
+type Answer = Result<Submitted, Refusal>;
+
+struct Waiting {
+    asked: Asked,
+    answer: oneshot::Sender<Answer>,
+}
+
+/// The way into the group commits of one shard.
+pub(super) struct GroupCommit {
+    entrance: mpsc::Sender<Waiting>,
+}
+
 impl GroupCommit {
-    pub(super) fn start(_: Arc<Context>, _: Shard, _: Arc<Pressure>) -> Self {
-        Self
+    /// Starts the lane's task; it ends when this is dropped.
+    pub(super) fn start(context: Arc<Context>, shard: Shard, pressure: Arc<Pressure>) -> Self {
+        let (entrance, inbox) = mpsc::channel(WAITING);
+        tokio::spawn(Lane { context, shard, pressure, inbox, next: None }.run());
+        Self { entrance }
+    }
+
+    /// Queues a request now, after those queued before; the answer comes once it is decided.
+    pub(super) fn enter(
+        &self,
+        request: TransferRequest,
+    ) -> Result<oneshot::Receiver<Answer>, Refusal> {
+        let (answer, receiver) = oneshot::channel();
+        let asked = Asked { fingerprint: fingerprint(&request), request };
+        self.entrance.try_send(Waiting { asked, answer }).map_err(|_| Refusal::Overloaded)?;
+        Ok(receiver)
+    }
+}
+
+struct Lane {
+    context: Arc<Context>,
+    shard: Shard,
+    pressure: Arc<Pressure>,
+    inbox: mpsc::Receiver<Waiting>,
+    /// Taken from the queue, but too large for the batch before.
+    next: Option<Waiting>,
+}
+
+impl Lane {
+    async fn run(mut self) {
+        while let Some(batch) = self.collect().await {
+            let (asked, answers): (Vec<_>, Vec<_>) =
+                batch.into_iter().map(|waiting| (waiting.asked, waiting.answer)).unzip();
+            metrics::histogram!("holdfast_group_commit_size").record(asked.len() as f64);
+            for (answer, result) in answers.into_iter().zip(self.commit(asked).await) {
+                // The caller may have gone; what was accepted stays accepted.
+                let _ = answer.send(result);
+            }
+        }
+    }
+
+    async fn collect(&mut self) -> Option<Vec<Waiting>> {
+        let first = match self.next.take() {
+            Some(waiting) => waiting,
+            None => self.inbox.recv().await?,
+        };
+        let mut bytes = weight(&first);
+        let mut batch = vec![first];
+        while batch.len() < MOST_TRANSFERS {
+            let Ok(waiting) = self.inbox.try_recv() else { break };
+            bytes += weight(&waiting);
+            if bytes > MOST_BYTES {
+                self.next = Some(waiting);
+                break;
+            }
+            batch.push(waiting);
+        }
+        Some(batch)
+    }
+
+    async fn commit(&self, asked: Vec<Asked>) -> Vec<Answer> {
+        let work = Intake {
+            context: &self.context,
+            asked: &asked,
+            closed: self.pressure.is_high(self.shard),
+        };
+        let mut result = transact(&*self.context.store, self.shard, &work).await;
+        let mut unknown = false;
+        for _ in 0..LOOKS_AFTER_UNKNOWN {
+            if !matches!(result, Err(StoreError::CommitUnknown { .. })) {
+                break;
+            }
+            // The claims tell: whichever of the two transactions is first, the other finds them.
+            unknown = true;
+            result = transact(&*self.context.store, self.shard, &work).await;
+        }
+        match result {
+            Ok(taken) => {
+                if taken.wrote {
+                    self.context.wake.outbox_written(self.shard);
+                }
+                self.answers(taken).await
+            }
+            Err(error) => {
+                let refusal = if unknown { Refusal::OutcomeUnknown } else { Refusal::from(error) };
+                vec![Err(refusal); asked.len()]
+            }
+        }
+    }
+
+    /// Answers in order; what earlier requests made is read as it stands now.
+    async fn answers(&self, taken: Taken) -> Vec<Answer> {
+        let mut answers: Vec<Answer> = Vec::with_capacity(taken.verdicts.len());
+        let found = self.replayed(&taken).await;
+        for verdict in &taken.verdicts {
+            answers.push(match verdict {
+                Decision::New(transfer) => Ok(Submitted { transfer: transfer.clone(), replayed: false }),
+                Decision::Replay(id) => match &found {
+                    Ok(found) => match found.get(id) {
+                        Some(transfer) => Ok(Submitted { transfer: transfer.clone(), replayed: true }),
+                        None => {
+                            tracing::error!(transfer = %id, "a claim names a transfer that has no row");
+                            Err(Refusal::Internal)
+                        }
+                    },
+                    Err(refusal) => Err(refusal.clone()),
+                },
+                Decision::RepeatOf(first) => match &answers[*first] {
+                    Ok(submitted) => Ok(Submitted { replayed: true, ..submitted.clone() }),
+                    Err(refusal) => Err(refusal.clone()),
+                },
+                Decision::Refused(refusal) => Err(refusal.clone()),
+            });
+        }
+        answers
+    }
+
+    async fn replayed(
+        &self,
+        taken: &Taken,
+    ) -> Result<HashMap<TransferId, TransferRecord>, Refusal> {
+        let ids: BTreeSet<TransferId> = taken
+            .verdicts
+            .iter()
+            .filter_map(|verdict| match verdict {
+                Decision::Replay(id) => Some(*id),
+                Decision::New(_) | Decision::RepeatOf(_) | Decision::Refused(_) => None,
+            })
+            .collect();
+        if ids.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let ids: Vec<_> = ids.into_iter().collect();
+        let records = self.context.store.transfer_records(self.shard, &ids).await?;
+        Ok(records.into_iter().map(|record| (record.row.terms.id, record)).collect())
+    }
+}
+
+fn weight(waiting: &Waiting) -> usize {
+    let request = &waiting.asked.request;
+    let text = |field: &Option<String>| field.as_ref().map_or(0, String::len);
+    let metadata =
+        request.metadata.iter().flatten().map(|(name, value)| name.len() + value.len() + 6);
+    512 + text(&request.description) + text(&request.reference) + metadata.sum::<usize>()
+}
+
+/// One group commit: claims, transfers and the outbox record in one transaction.
+struct Intake<'a> {
+    context: &'a Context,
+    asked: &'a [Asked],
+    /// Nothing new is accepted; repeats are answered all the same.
+    closed: bool,
+}
+
+/// What a committed group commit answers with.
+struct Taken {
+    verdicts: Vec<Decision>,
+    wrote: bool,
+}
+
+enum Decision {
+    New(TransferRecord),
+    Replay(TransferId),
+    RepeatOf(usize),
+    Refused(Refusal),
+}
+
+#[async_trait]
+impl Work for Intake<'_> {
+    type Output = Taken;
+
+    async fn run(&self, tx: &mut dyn Tx, _attempt: u32) -> Result<Taken, StoreError> {
+        let began = Instant::now();
+        let keys: BTreeSet<_> = self.asked.iter().map(Asked::claim).collect();
+        let keys: Vec<_> = keys.into_iter().collect();
+        let claims = tx.claims(&keys).await?;
+        if self.closed && claims.len() < keys.len() {
+            return Ok(self.repeats_only(&claims));
+        }
+        let originals: BTreeSet<TransferId> = self
+            .asked
+            .iter()
+            .filter(|asked| !claims.contains_key(&asked.claim()))
+            .filter_map(|asked| asked.request.reverses.map(|original| original.id))
+            .collect();
+        let reversed = if originals.is_empty() {
+            std::collections::BTreeMap::new()
+        } else {
+            tx.lock_reversed(&originals).await?
+        };
+        let decided = decide(self.asked, &claims, &reversed, tx.now(), rand::random);
+        self.write(tx, &decided).await?;
+        if began.elapsed() > LONGEST {
+            let detail = "the transaction was open for too long".to_owned();
+            return Err(StoreError::Retry { shard: tx.shard(), detail });
+        }
+        Ok(self.taken(decided))
+    }
+}
+
+impl Intake<'_> {
+    async fn write(&self, tx: &mut dyn Tx, decided: &Decided) -> Result<(), StoreError> {
+        if decided.transfers.is_empty() {
+            return Ok(());
+        }
+        if !decided.reversed.is_empty() {
+            let changed = tx.add_reversed(&decided.reversed).await?;
+            crate::store::expect_rows(tx.shard(), "reversals", decided.reversed.len(), changed)?;
+        }
+        tx.insert_transfers(&decided.transfers).await?;
+        tx.insert_outbox(&self.records(decided)).await
+    }
+
+    /// The events of the new transfers, in order, with the traces of their requests.
+    fn records(&self, decided: &Decided) -> Vec<Record> {
+        let traces = self.asked.iter().zip(&decided.verdicts).filter_map(|(asked, verdict)| {
+            matches!(verdict, Verdict::New(_)).then(|| asked.request.traceparent.clone())
+        });
+        let identity = self.context.store.identity();
+        let map = self.context.store.map();
+        decided
+            .transfers
+            .iter()
+            .zip(traces)
+            .map(|(transfer, traceparent)| {
+                let mut event =
+                    identity.stamp(transfer.at).event(EventType::Requested, &transfer.terms);
+                event.request = Some(details(transfer));
+                event.traceparent = traceparent;
+                envelope::record(&event, map)
+            })
+            .collect()
+    }
+
+    fn taken(&self, decided: Decided) -> Taken {
+        let wrote = !decided.transfers.is_empty();
+        let verdicts = self
+            .asked
+            .iter()
+            .zip(&decided.verdicts)
+            .map(|(asked, verdict)| match verdict {
+                Verdict::New(index) => Decision::New(requested(&decided.transfers[*index])),
+                Verdict::Replay(id) => Decision::Replay(*id),
+                Verdict::RepeatOf(first) => Decision::RepeatOf(*first),
+                Verdict::KeyReused => Decision::Refused(Refusal::KeyReused),
+                Verdict::Exceeds(left) => Decision::Refused(exceeds(asked, *left)),
+            })
+            .collect();
+        Taken { verdicts, wrote }
+    }
+
+    fn repeats_only(&self, claims: &HashMap<crate::store::ClaimKey, crate::store::Claim>) -> Taken {
+        let verdict = |asked: &Asked| match claims.get(&asked.claim()) {
+            None => Decision::Refused(Refusal::Overloaded),
+            Some(claim) if claim.fingerprint == asked.fingerprint => {
+                Decision::Replay(claim.transfer)
+            }
+            Some(_) => Decision::Refused(Refusal::KeyReused),
+        };
+        Taken { verdicts: self.asked.iter().map(verdict).collect(), wrote: false }
+    }
+}
+
+fn exceeds(asked: &Asked, left: i64) -> Refusal {
+    let original = asked.request.reverses.expect("only reversals exceed their original");
+    Refusal::ReversalExceedsOriginal {
+        original: original.id,
+        left: format_minor(left, original.amount.currency()),
+    }
+}
+
+fn details(transfer: &NewTransfer) -> RequestDetails {
+    RequestDetails {
+        client: transfer.claim.client.clone(),
+        idempotency_key: transfer.claim.key.clone(),
+        fingerprint: transfer.fingerprint.iter().fold(String::new(), |mut text, byte| {
+            let _ = write!(text, "{byte:02x}");
+            text
+        }),
+        description: transfer.description.clone(),
+        reference: transfer.reference.clone(),
+        metadata: transfer.metadata.clone(),
+    }
+}
+
+/// The record of a transfer as it was just inserted.
+fn requested(transfer: &NewTransfer) -> TransferRecord {
+    TransferRecord {
+        row: TransferRow {
+            terms: transfer.terms.clone(),
+            state: State::Requested,
+            reason: None,
+            requested_at: transfer.at,
+            held_at: None,
+            hold_deadline: None,
+            completed_at: None,
+        },
+        claim: transfer.claim.clone(),
+        description: transfer.description.clone(),
+        reference: transfer.reference.clone(),
+        metadata: transfer.metadata.clone(),
+        hold_cause: Cause::default(),
+        final_cause: Cause::default(),
     }
 }

@@ -26,25 +26,30 @@ use crate::context::Context;
 use group_commit::GroupCommit;
 use pressure::Pressure;
 use std::sync::Arc;
+use tokio::sync::mpsc;
+use wait::Waiter;
 
 /// The application behind HTTP and the command line. Cheap to clone.
 #[derive(Clone)]
 pub struct Ingress {
     context: Arc<Context>,
     lanes: Arc<[GroupCommit]>,
-    pressure: Arc<Pressure>,
+    waiters: Arc<[mpsc::UnboundedSender<Waiter>]>,
 }
 
 impl Ingress {
-    /// Starts one group-commit lane a shard; they end when the last clone is dropped.
+    /// Starts what each shard needs: a lane for group commits, a look-out for those who wait, and
+    /// the measure of how far the pipeline is behind. All end when the last clone is dropped.
     pub fn new(context: Arc<Context>) -> Self {
-        let pressure = Arc::new(Pressure::new(context.store.map().shards()));
-        let lanes = context
-            .store
-            .map()
-            .all_shards()
-            .map(|shard| GroupCommit::start(Arc::clone(&context), shard, Arc::clone(&pressure)))
-            .collect();
-        Self { context, lanes, pressure }
+        let map = context.store.map();
+        let pressure = Arc::new(Pressure::new(map.shards()));
+        let lane = |shard| {
+            Pressure::watch(&pressure, Arc::clone(&context), shard);
+            GroupCommit::start(Arc::clone(&context), shard, Arc::clone(&pressure))
+        };
+        let lanes = map.all_shards().map(lane).collect();
+        let waiters =
+            map.all_shards().map(|shard| wait::start(Arc::clone(&context), shard)).collect();
+        Self { context, lanes, waiters }
     }
 }

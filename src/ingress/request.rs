@@ -153,3 +153,24 @@ impl From<StoreError> for Refusal {
         }
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    pub fn request(key: &str) -> TransferRequest {
+        TransferRequest {
+            client: "anonymous".parse().unwrap(),
+            key: key.parse().unwrap(),
+            source: "alice".parse().unwrap(),
+            destination: "bob".parse().unwrap(),
+            amount: Money::parse("10.00", "USD".parse().unwrap()).unwrap(),
+            currency_given: true,
+            description: None,
+            reference: None,
+            metadata: None,
+            reverses: None,
+            traceparent: None,
+        }
+    }
+}

@@ -1,8 +1,8 @@
 //! Reversals: ordinary transfers from the original's destination to its source.
 
 use super::Ingress;
-use super::request::{Refusal, Submitted};
-use crate::domain::{Client, IdempotencyKey, Money, TransferId};
+use super::request::{Original, Refusal, Submitted, TransferRequest};
+use crate::domain::{Client, IdempotencyKey, Money, State, TransferId};
 use std::sync::Arc;
 
 /// A reversal as the caller asked for it, parsed.
@@ -22,7 +22,27 @@ pub struct ReversalRequest {
 
 impl Ingress {
     /// Accepts a reversal of a committed transfer; all of its reversals together never exceed it.
-    pub async fn reverse(&self, _request: ReversalRequest) -> Result<Submitted, Refusal> {
-        todo!()
+    ///
+    /// COMMITTED is final, so it is enough to have read it once; how much is left is decided under
+    /// a lock in the reversal's own transaction, after its claim was looked up.
+    pub async fn reverse(&self, request: ReversalRequest) -> Result<Submitted, Refusal> {
+        let original = self.transfer_record(request.original).await?.row;
+        if original.state != State::Committed {
+            return Err(Refusal::TransferNotCommitted(request.original));
+        }
+        self.submit(TransferRequest {
+            client: request.client,
+            key: request.key,
+            source: original.terms.destination,
+            destination: original.terms.source,
+            amount: request.amount,
+            currency_given: false,
+            description: None,
+            reference: None,
+            metadata: None,
+            reverses: Some(Original { id: request.original, amount: original.terms.amount }),
+            traceparent: request.traceparent,
+        })
+        .await
     }
 }

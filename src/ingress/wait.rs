@@ -1,17 +1,92 @@
-//! Waiting for a transfer's end.
+//! Waiting for a transfer's end: all waiters of a shard share one look at it.
 
 use super::{Ingress, Refusal};
+use crate::context::Context;
+use crate::domain::{Shard, TransferId};
 use crate::store::TransferRecord;
+use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+
+/// How often the source's shard is asked where no worker of this process tells of an end. Bounds
+/// what waiting adds to a transfer's latency.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+/// Transfers that one look asks for.
+const MOST: usize = 500;
 
 impl Ingress {
     /// The transfer as soon as a final state was read from its source's shard, or as it stands
     /// when `limit` is over. Works whichever process runs the workers.
     pub async fn wait_final(
         &self,
-        _transfer: TransferRecord,
-        _limit: Duration,
+        transfer: TransferRecord,
+        limit: Duration,
     ) -> Result<TransferRecord, Refusal> {
-        todo!()
+        if transfer.row.state.is_final() {
+            return Ok(transfer);
+        }
+        let id = transfer.row.terms.id;
+        let shard = self.context.store.map().shard_of_transfer(id);
+        let (told, ended) = oneshot::channel();
+        // A hub ends only with the application itself.
+        let _ = self.waiters[usize::from(shard.0)].send((id, told));
+        match tokio::time::timeout(limit, ended).await {
+            Ok(Ok(found)) => Ok(found),
+            Ok(Err(_)) | Err(_) => match self.transfer_record(id).await {
+                Ok(found) => Ok(found),
+                // Accepted it is: what cannot be read now is answered as it was read last.
+                Err(Refusal::ShardUnavailable) => Ok(transfer),
+                Err(refusal) => Err(refusal),
+            },
+        }
+    }
+}
+
+/// A waiter and where it wants to be told.
+pub(super) type Waiter = (TransferId, oneshot::Sender<TransferRecord>);
+
+/// Starts the task that looks for all waiters of a shard; it ends when the sender is dropped.
+pub(super) fn start(context: Arc<Context>, shard: Shard) -> mpsc::UnboundedSender<Waiter> {
+    let (sender, mut inbox) = mpsc::unbounded_channel::<Waiter>();
+    tokio::spawn(async move {
+        let mut waiting: HashMap<TransferId, Vec<oneshot::Sender<TransferRecord>>> = HashMap::new();
+        let mut finals = context.wake.finals();
+        loop {
+            if waiting.is_empty() {
+                let Some((id, told)) = inbox.recv().await else { return };
+                waiting.entry(id).or_default().push(told);
+            }
+            while let Ok((id, told)) = inbox.try_recv() {
+                waiting.entry(id).or_default().push(told);
+            }
+            look(&context, shard, &mut waiting).await;
+            tokio::select! {
+                _ = finals.changed() => {}
+                () = tokio::time::sleep(LOOK_EVERY) => {}
+            }
+        }
+    });
+    sender
+}
+
+/// Tells those whose transfer is final, and forgets those who no longer wait.
+async fn look(
+    context: &Context,
+    shard: Shard,
+    waiting: &mut HashMap<TransferId, Vec<oneshot::Sender<TransferRecord>>>,
+) {
+    waiting.retain(|_, all| {
+        all.retain(|told| !told.is_closed());
+        !all.is_empty()
+    });
+    let ids: Vec<TransferId> = waiting.keys().copied().collect();
+    for ids in ids.chunks(MOST) {
+        let Ok(records) = context.store.transfer_records(shard, ids).await else { return };
+        for record in records.into_iter().filter(|record| record.row.state.is_final()) {
+            for told in waiting.remove(&record.row.terms.id).into_iter().flatten() {
+                let _ = told.send(record.clone());
+            }
+        }
     }
 }
