@@ -16,9 +16,12 @@ mod reverse;
 mod submit;
 mod wait;
 
-pub use accounts::{AccountPatch, AccountRequest, Created};
+pub use accounts::{AccountPatch, AccountRequest, Created, minted_account_id};
 pub use cancel::Cancelled;
-pub use queries::{Balance, TimelineEvent, TransferView, ViewState};
+pub use queries::{
+    Balance, Direction, Listed, ListedTransfer, Timeline, TimelineEvent, TransferListing,
+    TransferView, ViewState,
+};
 pub use request::{Refusal, Submitted, TransferRequest};
 pub use reverse::ReversalRequest;
 
