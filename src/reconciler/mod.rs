@@ -1,11 +1,122 @@
-//! Stub.
+//! Step 7, reconciler: what stands still is driven on, and a hold that nobody settles is given up
+//! by the protocol. It writes pivots and cancels REQUESTED transfers; it never touches posted or
+//! held.
+//!
+//! State before: any that is not final. State after: the same, one event or one pivot further.
+//! A backlog is not an orphan: what a stage has yet to read is left alone.
 
+mod dead_letters;
+mod decide;
+mod redrive;
+
+pub use decide::{Action, PivotLook, Surroundings, decide};
+
+use crate::broker::Producer;
 use crate::context::Context;
 use crate::domain::Shard;
+use crate::store::StoreError;
+use redrive::{Round, RoundError};
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+/// Transfers scanned at once, and how long one round may scan.
+const SCAN: u32 = 2000;
+const SCAN_BOUND: Duration = Duration::from_millis(500);
+const LEASE: Duration = Duration::from_secs(15);
+/// Claims deleted at once, and how often.
+const CLAIMS: u32 = 1000;
+const CLAIMS_INTERVAL: Duration = Duration::from_secs(60);
+
 /// Runs the role for one shard until `stop`, through every outage.
-pub async fn run(_context: Arc<Context>, _shard: Shard, _stop: CancellationToken) {
-    todo!()
+pub async fn run(
+    context: Arc<Context>,
+    shard: Shard,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    let letters = tokio::spawn(dead_letters::run(Arc::clone(&context), shard, stop.clone()));
+    let mut reconciler = Reconciler {
+        context: Arc::clone(&context),
+        shard,
+        swept: Instant::now(),
+        expired: Instant::now(),
+        producer: None,
+    };
+    while !stop.is_cancelled() {
+        match reconciler.round().await {
+            Ok(()) => {}
+            Err(RoundError::Store(error @ StoreError::Identity { .. })) => {
+                return Err(anyhow::Error::new(error).context("reconciler cannot go on"));
+            }
+            Err(error) => {
+                tracing::warn!(%shard, %error, "a round of the reconciler ended early");
+                reconciler.producer = None;
+            }
+        }
+        tokio::select! {
+            () = tokio::time::sleep(context.policy.reconcile_interval) => {}
+            () = stop.cancelled() => {}
+        }
+    }
+    letters.await?;
+    Ok(())
+}
+
+struct Reconciler {
+    context: Arc<Context>,
+    shard: Shard,
+    swept: Instant,
+    expired: Instant,
+    producer: Option<Box<dyn Producer>>,
+}
+
+impl Reconciler {
+    /// Several reconcilers are harmless; the lease only saves their work.
+    async fn round(&mut self) -> Result<(), RoundError> {
+        let (context, shard) = (Arc::clone(&self.context), self.shard);
+        let holder = &context.policy.instance;
+        if !context.store.lease(shard, "reconciler", holder, LEASE).await? {
+            return Ok(());
+        }
+        self.scan().await?;
+        self.expire_claims().await?;
+        if self.producer.is_none() {
+            self.producer = Some(context.broker.producer().await?);
+        }
+        if let Some(producer) = &self.producer {
+            Round::begin(&context, shard, &**producer).await?.run().await?;
+        }
+        Ok(())
+    }
+
+    /// Moves the mark over what was accepted since, and now and then begins at the oldest again.
+    async fn scan(&mut self) -> Result<(), StoreError> {
+        let (store, policy) = (&self.context.store, &self.context.policy);
+        let mut sweep = self.swept.elapsed() >= policy.full_sweep_interval;
+        let until = store.now(self.shard).await?.minus(policy.scan_lag);
+        let began = Instant::now();
+        loop {
+            let looked_at = store.scan_unfinished(self.shard, until, SCAN, sweep).await?;
+            if sweep {
+                self.swept = Instant::now();
+                sweep = false;
+            }
+            if looked_at < SCAN || began.elapsed() > SCAN_BOUND {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn expire_claims(&mut self) -> Result<(), StoreError> {
+        if self.expired.elapsed() < CLAIMS_INTERVAL {
+            return Ok(());
+        }
+        let store = &self.context.store;
+        let before = store.now(self.shard).await?.minus(self.context.policy.claim_retention);
+        if store.expire_claims(self.shard, before, CLAIMS).await? < CLAIMS {
+            self.expired = Instant::now();
+        }
+        Ok(())
+    }
 }

@@ -355,9 +355,6 @@ pub trait Store: Audit + Send + Sync + 'static {
         seen: &[(TransferId, u32, Timestamp)],
     ) -> Result<(), StoreError>;
 
-    /// Reconciler: puts a transfer on the list, due at once (it was dead-lettered).
-    async fn add_stuck(&self, shard: Shard, ids: &[TransferId]) -> Result<(), StoreError>;
-
     /// Per currency and state: number and sum of transfers not final, and the oldest; for `status`.
     async fn standing(&self, shard: Shard) -> Result<Vec<Standing>, StoreError>;
 

@@ -166,6 +166,8 @@ pub struct StuckTransfer {
     pub attempts: u32,
     /// When it was put on the list.
     pub since: Timestamp,
+    /// When it was due to be looked at.
+    pub due_at: Timestamp,
 }
 
 /// Transfers that are not final, for `status`.
