@@ -5,6 +5,7 @@
 //! State before: any that is not final. State after: the same, one event or one pivot further.
 //! A backlog is not an orphan: what a stage has yet to read is left alone.
 
+pub mod audit;
 mod dead_letters;
 mod decide;
 mod redrive;

@@ -112,6 +112,13 @@ pub trait Audit {
         limit: u32,
     ) -> Result<Vec<CreditFact>, StoreError>;
 
+    /// The pivots of these transfers alone.
+    async fn credit_facts_of(
+        &self,
+        shard: Shard,
+        ids: &[TransferId],
+    ) -> Result<Vec<CreditFact>, StoreError>;
+
     /// Debit entries in transfer order after `after` and before `before` whose transfer does not
     /// exist on this shard: each is a fault.
     async fn debits_without_transfer(
@@ -122,7 +129,7 @@ pub trait Audit {
         limit: u32,
     ) -> Result<Vec<TransferId>, StoreError>;
 
-    /// The projection's rows of these accounts' decision rows, for a comparison with Redis.
+    /// Decision rows in id order, for a comparison with Redis.
     async fn decision_rows(
         &self,
         shard: Shard,
