@@ -31,6 +31,7 @@ pub fn topics(role: Role, shard: Shard) -> Vec<Topic> {
 pub struct Progress {
     /// Per partition with unread records: the timestamp of the oldest of them.
     oldest_unread: HashMap<Partition, Timestamp>,
+    looked_at: Instant,
 }
 
 impl Progress {
@@ -39,9 +40,11 @@ impl Progress {
         self.oldest_unread.get(&partition).is_some_and(|oldest| *oldest <= entered)
     }
 
-    /// The oldest unread record of all partitions.
-    pub fn oldest(&self) -> Option<Timestamp> {
-        self.oldest_unread.values().min().copied()
+    /// How long the oldest record had been unread when the broker was asked; `now` is database
+    /// time.
+    pub fn lag(&self, now: Timestamp) -> Duration {
+        let asked = now.minus(self.looked_at.elapsed());
+        self.oldest_unread.values().min().map_or(Duration::ZERO, |oldest| asked.since(*oldest))
     }
 }
 
@@ -87,5 +90,5 @@ async fn look(broker: &dyn Broker, role: Role, shard: Shard) -> Result<Progress,
             *oldest = record.timestamp.min(*oldest);
         }
     }
-    Ok(Progress { oldest_unread })
+    Ok(Progress { oldest_unread, looked_at: Instant::now() })
 }

@@ -12,6 +12,7 @@ pub mod http;
 mod pressure;
 mod queries;
 mod request;
+mod retry;
 mod reverse;
 mod submit;
 mod wait;

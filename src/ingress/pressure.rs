@@ -10,6 +10,8 @@ use std::time::Duration;
 
 /// How often the measures are taken.
 const INTERVAL: Duration = Duration::from_secs(1);
+/// A lag below this cannot be told from offsets that are committed a moment later.
+const LEAST_LAG: Duration = Duration::from_secs(5);
 
 /// Which shards are behind, as last measured.
 pub(super) struct Pressure {
@@ -55,11 +57,10 @@ async fn measure(context: &Context, shard: Shard) -> Option<bool> {
     if unsent > context.policy.outbox_limit {
         return Some(true);
     }
-    let bound = context.policy.hold_timeout / 5;
+    let bound = (context.policy.hold_timeout / 5).max(LEAST_LAG);
     for role in STAGES {
         let progress = context.backlog.of(&*context.broker, role, shard).await;
-        let oldest = progress.and_then(|progress| progress.oldest());
-        if oldest.is_some_and(|oldest| now.since(oldest) > bound) {
+        if progress.is_some_and(|progress| progress.lag(now) > bound) {
             return Some(true);
         }
     }

@@ -13,7 +13,7 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinError, JoinHandle};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -153,11 +153,11 @@ impl LaneTask {
         let mut applied = self.apply(&batch.events, &give_up);
         if !self.shared.step.lets_go(self.shard == self.shared.own) {
             let result = applied.await;
-            return self.conclude(batch, joined(result)).await;
+            return self.conclude(batch, joined(self.shard, result)).await;
         }
         let bound = self.shared.context.policy.foreign_shard_timeout;
         if let Ok(result) = tokio::time::timeout(bound, &mut applied).await {
-            return self.conclude(batch, joined(result)).await;
+            return self.conclude(batch, joined(self.shard, result)).await;
         }
         give_up.cancel();
         tracing::warn!(role = %self.shared.step.role(), shard = %self.shard, transfers = batch.events.len(), "a shard does not answer in time; its transfers are let go and driven again later");
@@ -180,7 +180,7 @@ impl LaneTask {
         let result = loop {
             let oldest = self.waiting.front().map(|entered| entered.since + bound);
             tokio::select! {
-                result = &mut applied => break joined(result),
+                result = &mut applied => break joined(self.shard, result),
                 Some(entered) = self.inbox.recv() => self.waiting.push_back(entered),
                 () = tokio::time::sleep_until(oldest.unwrap_or_else(Instant::now)), if oldest.is_some() => {
                     let now = Instant::now();
@@ -224,7 +224,7 @@ impl LaneTask {
         self.shared.report(Report::Done(batch.copies));
         for entered in batch.events {
             let alone = std::slice::from_ref(&entered);
-            let result = joined(self.apply(alone, &CancellationToken::new()).await);
+            let result = joined(self.shard, self.apply(alone, &CancellationToken::new()).await);
             let outcomes = match result {
                 Err(error) if suspicious(&error) => {
                     if let Some(account) = self.shared.step.account(&entered.input.event) {
@@ -330,9 +330,16 @@ fn suspicious(error: &StoreError) -> bool {
     )
 }
 
-fn joined<T>(result: Result<T, tokio::task::JoinError>) -> T {
-    // A step that panicked has met a bug or a broken invariant: the role stops and says so.
-    result.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
+/// A step that panicked has met a broken invariant: its batch is taken apart to find the event,
+/// so that one bad account does not end the role.
+fn joined(
+    shard: Shard,
+    result: Result<Result<Vec<Outcome>, StoreError>, JoinError>,
+) -> Result<Vec<Outcome>, StoreError> {
+    result.unwrap_or_else(|error| {
+        let detail = format!("the step ended in a panic: {error}");
+        Err(StoreError::Corrupt { shard, detail })
+    })
 }
 
 struct Quarantine(BTreeSet<AccountId>);
