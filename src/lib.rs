@@ -2,6 +2,7 @@
 //! steps joined by Kafka. `docs/ARCHITECTURE.md` walks through one transfer.
 
 pub mod backlog;
+pub mod bench;
 pub mod broker;
 pub mod cache;
 pub mod cancel;

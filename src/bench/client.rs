@@ -1,0 +1,110 @@
+//! The few calls of the API that a load needs.
+
+use serde_json::{Value, json};
+
+/// A running Holdfast.
+#[derive(Clone)]
+pub struct Api {
+    client: reqwest::Client,
+    base: String,
+}
+
+/// What went wrong with a call.
+#[derive(Debug, thiserror::Error)]
+pub enum ApiError {
+    /// No answer, or none that could be read.
+    #[error("{0} (is Holdfast running there?)")]
+    Http(#[from] reqwest::Error),
+    /// A refusal.
+    #[error("{call} was answered with {status} {code}")]
+    Refused {
+        /// Which call.
+        call: String,
+        /// HTTP status.
+        status: u16,
+        /// The problem's code.
+        code: String,
+    },
+}
+
+/// What became of a transfer that was sent.
+#[derive(Clone, Debug)]
+pub enum Sent {
+    /// Its status.
+    Accepted(String),
+    /// The problem's code.
+    Refused(String),
+}
+
+impl Sent {
+    fn of(status: u16, transfer: &Value, error: &Value) -> Self {
+        if status < 300 {
+            Self::Accepted(transfer["status"].as_str().unwrap_or("unknown").to_owned())
+        } else {
+            Self::Refused(error["code"].as_str().map_or_else(|| status.to_string(), str::to_owned))
+        }
+    }
+}
+
+impl Api {
+    /// For `http://host:port`.
+    pub fn new(base: &str) -> Result<Self, ApiError> {
+        let client = reqwest::Client::builder().no_proxy().pool_max_idle_per_host(1024).build()?;
+        Ok(Self { client, base: base.trim_end_matches('/').to_owned() })
+    }
+
+    /// Creates accounts; those that exist with the same attributes are fine.
+    pub async fn create_accounts(&self, accounts: &[Value]) -> Result<(), ApiError> {
+        for chunk in accounts.chunks(1000) {
+            let answer = self.post("/v1/accounts/batch", &json!({ "accounts": chunk })).await?;
+            for result in answer["results"].as_array().into_iter().flatten() {
+                let status = result["status"].as_u64().unwrap_or(0) as u16;
+                if status >= 300 {
+                    let code = result["error"]["code"].as_str().unwrap_or("unknown").to_owned();
+                    return Err(ApiError::Refused {
+                        call: "creating an account".to_owned(),
+                        status,
+                        code,
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends transfers through the batch call; one answer each, in order.
+    pub async fn send_batch(&self, transfers: &[Value]) -> Result<Vec<Sent>, ApiError> {
+        let answer = self.post("/v1/transfers/batch", &json!({ "transfers": transfers })).await?;
+        let results = answer["results"].as_array().cloned().unwrap_or_default();
+        Ok(results
+            .iter()
+            .map(|result| {
+                let status = result["status"].as_u64().unwrap_or(0) as u16;
+                Sent::of(status, &result["transfer"], &result["error"])
+            })
+            .collect())
+    }
+
+    /// Sends one transfer; with `wait` the answer comes when it is final, after 30 s at the latest.
+    pub async fn send(&self, transfer: &Value, wait: bool) -> Result<Sent, ApiError> {
+        let mut call = self.client.post(format!("{}/v1/transfers", self.base)).json(transfer);
+        if wait {
+            call = call.header("Prefer", "wait=30");
+        }
+        let answer = call.send().await?;
+        let status = answer.status().as_u16();
+        let body: Value = answer.json().await?;
+        Ok(Sent::of(status, &body, &body))
+    }
+
+    async fn post(&self, path: &str, body: &Value) -> Result<Value, ApiError> {
+        let answer = self.client.post(format!("{}{path}", self.base)).json(body).send().await?;
+        let status = answer.status().as_u16();
+        let body: Value = answer.json().await?;
+        if status >= 300 {
+            let code = body["code"].as_str().unwrap_or("unknown").to_owned();
+            return Err(ApiError::Refused { call: format!("POST {path}"), status, code });
+        }
+        Ok(body)
+    }
+}
