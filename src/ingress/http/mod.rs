@@ -1,14 +1,99 @@
 //! The REST API: requests are parsed here once, and answered here; what happens in between is the
 //! application's and knows nothing of HTTP.
 
+mod account_body;
+mod accounts;
+mod answers;
+mod batches;
+mod compatibility;
+mod docs;
+mod extract;
 mod extras;
+mod headers;
+mod histories;
+mod json;
+mod observe;
+mod operations;
+mod params;
+mod problem;
+mod schemas;
+mod transfer_body;
+mod transfers;
 
 pub use extras::{DependencyStatus, Health, HttpExtras, Readiness};
 
 use super::Ingress;
 use axum::Router;
+use axum::middleware::from_fn;
+use extract::Call;
+use problem::{Code, Fault, Place, Problem, ProblemBody};
+use std::sync::Arc;
+use utoipa::OpenApi;
+use utoipa::openapi::extensions::Extensions;
+use utoipa_axum::router::OpenApiRouter;
+
+const TAG_ACCOUNTS: &str = "Accounts";
+const TAG_TRANSFERS: &str = "Transfers";
+const TAG_OPERATIONS: &str = "Operations";
+const TAG_COMPATIBILITY: &str = "Compatibility";
+
+/// What every handler is given.
+#[derive(Clone)]
+struct Api {
+    ingress: Ingress,
+    extras: HttpExtras,
+    document: Arc<str>,
+}
+
+#[derive(OpenApi)]
+#[openapi(
+    info(title = "Holdfast", description = include_str!("docs.md")),
+    components(schemas(ProblemBody, Fault, Place)),
+    tags(
+        (name = TAG_ACCOUNTS, description = "Accounts, balances, ledgers"),
+        (name = TAG_TRANSFERS, description = "Transfers and what becomes of them"),
+        (name = TAG_OPERATIONS, description = "For those who run it"),
+        (name = TAG_COMPATIBILITY,
+            description = "Paths of an older system: the same behaviour in another shape")
+    )
+)]
+struct Description;
 
 /// The whole API. Every error it answers is a problem document.
-pub fn router(_ingress: Ingress, _extras: HttpExtras) -> Router {
-    Router::new()
+pub fn router(ingress: Ingress, extras: HttpExtras) -> Router {
+    let (routes, mut openapi) = OpenApiRouter::with_openapi(Description::openapi())
+        .merge(accounts::routes())
+        .merge(histories::routes())
+        .merge(transfers::routes())
+        .merge(batches::routes())
+        .merge(compatibility::routes())
+        .merge(operations::routes())
+        .merge(docs::routes())
+        .split_for_parts();
+    openapi.extensions = Some(Extensions::builder().add("x-error-codes", error_codes()).build());
+    let document = openapi.to_json().expect("the description is made of strings and numbers");
+    routes
+        .fallback(unknown_path)
+        .method_not_allowed_fallback(unknown_method)
+        .layer(from_fn(observe::observe))
+        .with_state(Api { ingress, extras, document: document.into() })
+}
+
+/// Every code with its meaning: what `type` of a problem document refers to on the docs page.
+fn error_codes() -> serde_json::Value {
+    let describe = |code: &Code| {
+        serde_json::json!({
+            "code": code.as_str(), "status": code.status(), "title": code.title(),
+            "advice": code.advice(),
+        })
+    };
+    Code::ALL.iter().map(describe).collect()
+}
+
+async fn unknown_path() -> Problem {
+    Problem::new(Code::NotFound, "there is nothing at this path; see /docs")
+}
+
+async fn unknown_method() -> Problem {
+    Problem::new(Code::MethodNotAllowed, "this path takes the methods that Allow lists")
 }

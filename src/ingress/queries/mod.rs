@@ -9,7 +9,7 @@ pub use timeline::{Timeline, TimelineEvent};
 pub use transfers::{Direction, ListedTransfer, TransferListing, TransferView, ViewState};
 
 use super::{Ingress, Refusal};
-use crate::domain::TransferId;
+use crate::domain::{Currency, TransferId};
 use crate::store::{EntryRow, Side, StoreError, TransferRecord};
 use std::time::Duration;
 
@@ -37,6 +37,11 @@ impl<T> Listed<T> {
 }
 
 impl Ingress {
+    /// The currency of requests on the compatibility paths that name none.
+    pub fn default_currency(&self) -> Currency {
+        self.context.policy.default_currency
+    }
+
     /// The pivot's row on the destination's shard, as far as that shard answers in time.
     async fn pivot_row(&self, transfer: &TransferRecord) -> Result<Option<EntryRow>, Unanswered> {
         let id = transfer.row.terms.id;

@@ -1,0 +1,171 @@
+//! Parts of the OpenAPI document that types do not say by themselves: patterns, names, errors.
+
+use super::problem::Code;
+use crate::domain::{AccountKind, AccountStatus, Reason};
+use std::collections::BTreeMap;
+use utoipa::IntoResponses;
+use utoipa::openapi::extensions::Extensions;
+use utoipa::openapi::{
+    ContentBuilder, HeaderBuilder, KnownFormat, Object, ObjectBuilder, OneOfBuilder, Ref, RefOr,
+    Response, ResponseBuilder, SchemaFormat, Type, schema::Schema, schema::SchemaType,
+};
+
+fn string() -> ObjectBuilder {
+    ObjectBuilder::new().schema_type(Type::String)
+}
+
+fn names<'a>(names: impl IntoIterator<Item = &'a str>) -> ObjectBuilder {
+    string().enum_values(Some(names))
+}
+
+fn nullable(schema: ObjectBuilder) -> Object {
+    schema.schema_type(SchemaType::from_iter([Type::String, Type::Null])).build()
+}
+
+/// An account id.
+pub fn account_id() -> Object {
+    string().pattern(Some("^[A-Za-z0-9][A-Za-z0-9._:-]{0,63}$")).build()
+}
+
+/// An ISO 4217 code.
+pub fn currency() -> Object {
+    string().pattern(Some("^[A-Z]{3}$")).examples(["USD"]).build()
+}
+
+/// A time.
+pub fn time() -> Object {
+    string().format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime))).build()
+}
+
+/// A time, or null.
+pub fn optional_time() -> Object {
+    nullable(string().format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime))))
+}
+
+/// A transfer id.
+pub fn transfer_id() -> Object {
+    string().format(Some(SchemaFormat::Custom("uuid".to_owned()))).build()
+}
+
+/// A transfer id, or null.
+pub fn optional_transfer_id() -> Object {
+    nullable(string().format(Some(SchemaFormat::Custom("uuid".to_owned()))))
+}
+
+/// An amount in a request: text, or a number whose literal text has the same form.
+pub fn amount() -> Schema {
+    let text = string().pattern(Some(r"^(0|[1-9][0-9]{0,14})(\.[0-9]{1,4})?$"));
+    let number = ObjectBuilder::new().schema_type(Type::Number).description(Some(
+        "Taken only if its literal text has the form of the string: no exponent",
+    ));
+    Schema::OneOf(OneOfBuilder::new().item(text).item(number).build())
+}
+
+/// Customer or external.
+pub fn account_kind() -> Object {
+    names([AccountKind::Customer, AccountKind::External].map(AccountKind::as_str)).build()
+}
+
+/// The statuses of an account.
+pub fn account_status() -> Object {
+    let all = [AccountStatus::Active, AccountStatus::Frozen, AccountStatus::Closed];
+    names(all.map(AccountStatus::as_str)).build()
+}
+
+/// The states of a transfer.
+pub fn transfer_status() -> Object {
+    names(["requested", "held", "credited", "committed", "rejected", "cancelled"]).build()
+}
+
+/// Why a transfer was refused, or null.
+pub fn reason() -> Object {
+    let reasons = (1..).map_while(Reason::from_code).map(|reason| reason.as_str().into());
+    nullable(string().enum_values(Some(reasons.chain([serde_json::Value::Null]))))
+}
+
+/// Debit or credit.
+pub fn entry_direction() -> Object {
+    names(["debit", "credit"]).build()
+}
+
+macro_rules! error_sets {
+    ($($(#[$doc:meta])* $name:ident = [$($code:ident),+ $(,)?];)+) => {$(
+        $(#[$doc])*
+        pub struct $name;
+
+        impl IntoResponses for $name {
+            fn responses() -> BTreeMap<String, RefOr<Response>> {
+                documented(&[$(Code::$code,)+ Code::InternalError])
+            }
+        }
+    )+};
+}
+
+error_sets! {
+    /// Errors of creating one account.
+    CreateAccountErrors = [InvalidRequest, AccountExists, BodyTooLarge, UnsupportedMediaType,
+        ShardUnavailable, OutcomeUnknown];
+    /// Errors of a batch as a whole.
+    BatchErrors = [InvalidRequest, BodyTooLarge, UnsupportedMediaType];
+    /// Errors of reading about one account.
+    AccountErrors = [InvalidRequest, AccountNotFound, ShardUnavailable];
+    /// Errors of lists that name no single account.
+    ListErrors = [InvalidRequest, ShardUnavailable];
+    /// Errors of changing an account's limit or metadata.
+    PatchAccountErrors = [InvalidRequest, AccountNotFound, AccountClosed, LimitInUse,
+        BodyTooLarge, UnsupportedMediaType, ShardUnavailable, OutcomeUnknown];
+    /// Errors of freezing and unfreezing.
+    FreezeErrors = [InvalidRequest, AccountNotFound, AccountClosed, BodyTooLarge,
+        ShardUnavailable, OutcomeUnknown];
+    /// Errors of closing.
+    CloseErrors = [InvalidRequest, AccountNotFound, AccountNotEmpty, BodyTooLarge,
+        ShardUnavailable, OutcomeUnknown];
+    /// Errors of creating one transfer.
+    CreateTransferErrors = [InvalidRequest, IdempotencyKeyMissing, IdempotencyKeyMismatch,
+        BodyTooLarge, UnsupportedMediaType, IdempotencyKeyReused, ShardUnavailable, Overloaded,
+        OutcomeUnknown];
+    /// Errors of reading about one transfer.
+    TransferErrors = [InvalidRequest, TransferNotFound, ShardUnavailable];
+    /// Errors of cancelling.
+    CancelErrors = [InvalidRequest, TransferNotFound, TransferFinal, TransferCredited,
+        BodyTooLarge, ShardUnavailable, OutcomeUnknown];
+    /// Errors of reversing.
+    ReverseErrors = [InvalidRequest, IdempotencyKeyMissing, IdempotencyKeyMismatch,
+        TransferNotFound, TransferNotCommitted, ReversalExceedsOriginal, BodyTooLarge,
+        UnsupportedMediaType, IdempotencyKeyReused, ShardUnavailable, Overloaded, OutcomeUnknown];
+    /// Errors of readiness.
+    ReadinessErrors = [NotReady];
+    /// Errors of what asks nobody.
+    PlainErrors = [InternalError];
+}
+
+/// One answer a status, its codes in the description and under `x-codes`.
+fn documented(codes: &[Code]) -> BTreeMap<String, RefOr<Response>> {
+    let mut by_status = BTreeMap::<String, Vec<Code>>::new();
+    for code in codes {
+        let listed = by_status.entry(code.status().to_string()).or_default();
+        if !listed.contains(code) {
+            listed.push(*code);
+        }
+    }
+    by_status.into_iter().map(|(status, codes)| (status, problem(&codes))).collect()
+}
+
+fn problem(codes: &[Code]) -> RefOr<Response> {
+    let lines: Vec<String> =
+        codes.iter().map(|code| format!("`{}`: {}", code.as_str(), code.advice())).collect();
+    let listed: Vec<&str> = codes.iter().map(|code| code.as_str()).collect();
+    let content = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
+    let mut response = ResponseBuilder::new()
+        .description(lines.join("\n\n"))
+        .content("application/problem+json", content)
+        .extensions(Some(Extensions::builder().add("x-codes", serde_json::json!(listed)).build()));
+    if codes.iter().any(|code| code.retry_after().is_some()) {
+        let seconds = ObjectBuilder::new().schema_type(Type::Integer);
+        let header = HeaderBuilder::new()
+            .schema(Some(seconds))
+            .description(Some("Seconds after which to repeat the same request."));
+        response = response.header("Retry-After", header.build());
+    }
+    response.build().into()
+}
