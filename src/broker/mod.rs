@@ -219,6 +219,15 @@ pub enum BrokerError {
     Topic(String),
 }
 
+impl BrokerError {
+    /// The refusal of a record over [`MAX_RECORD_BYTES`].
+    fn too_large(index: usize, record: &Record) -> Self {
+        let bytes = record.bytes();
+        let detail = format!("it has {bytes} bytes, {MAX_RECORD_BYTES} are allowed");
+        Self::Refused { index, detail }
+    }
+}
+
 /// The port.
 #[async_trait]
 pub trait Broker: Send + Sync + 'static {

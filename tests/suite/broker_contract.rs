@@ -1,6 +1,7 @@
 //! The contract of the broker port: what every adapter does, and what the pipeline relies on.
 
 mod embedded;
+mod kafka;
 mod support;
 
 use holdfast::broker::{BrokerError, Incoming, MAX_RECORD_BYTES, Position, Topic};
@@ -18,6 +19,14 @@ macro_rules! contract {
             $(#[tokio::test(flavor = "multi_thread")]
             async fn $behaviour() {
                 super::$behaviour(Fixture::embedded().await).await;
+            })*
+        }
+
+        mod on_kafka {
+            use super::support::Fixture;
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $behaviour() {
+                super::$behaviour(Fixture::kafka().await).await;
             })*
         }
     };

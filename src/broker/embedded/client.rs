@@ -32,9 +32,7 @@ impl EmbeddedProducer {
             return Err(BrokerError::Broken("an earlier record of it was not written".to_owned()));
         }
         if let Some(index) = records.iter().position(|record| record.bytes() > MAX_RECORD_BYTES) {
-            let detail =
-                format!("it has {} bytes, {MAX_RECORD_BYTES} are allowed", records[index].bytes());
-            return Err(BrokerError::Refused { index, detail });
+            return Err(BrokerError::too_large(index, &records[index]));
         }
         self.check_topics(records)?;
         let mut bytes = Vec::with_capacity(records.iter().map(|record| record.bytes() + 128).sum());

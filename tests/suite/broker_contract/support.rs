@@ -1,11 +1,12 @@
 //! What the behaviours are written with.
 
+use crate::services::{services, unique};
 use holdfast::broker::embedded::{EmbeddedBroker, EmbeddedSettings};
+use holdfast::broker::kafka::{KafkaBroker, KafkaSettings};
 use holdfast::broker::{Broker, Consumer, Delivered, Group, Incoming, Position, Record, Topic};
 use holdfast::domain::{EventType, Partition, Shard, Timestamp};
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
@@ -20,14 +21,26 @@ const DEADLINE: Duration = Duration::from_secs(60);
 /// A broker with [`TOPIC`], used by nobody else.
 pub struct Fixture {
     pub broker: Arc<dyn Broker>,
-    place: Arc<TempDir>,
+    place: Place,
+}
+
+enum Place {
+    Embedded(TempDir),
+    Kafka(KafkaSettings),
 }
 
 impl Fixture {
     pub async fn embedded() -> Self {
-        let place = Arc::new(TempDir::new().unwrap());
-        let broker = open_embedded(place.path());
-        broker.create_topics(&[TOPIC], PARTITIONS).await.unwrap();
+        Self::create(Place::Embedded(TempDir::new().unwrap())).await
+    }
+
+    pub async fn kafka() -> Self {
+        Self::create(Place::Kafka(kafka_settings(&services().await.kafka))).await
+    }
+
+    async fn create(place: Place) -> Self {
+        let broker = place.open();
+        within("topics", broker.create_topics(&[TOPIC], PARTITIONS)).await.unwrap();
         Self { broker, place }
     }
 
@@ -35,7 +48,7 @@ impl Fixture {
     pub async fn reopened(self) -> Self {
         let Self { broker, place } = self;
         drop(broker);
-        Self { broker: open_embedded(place.path()), place }
+        Self { broker: place.open(), place }
     }
 
     pub async fn consumer(&self, group: &Group) -> Box<dyn Consumer> {
@@ -43,8 +56,25 @@ impl Fixture {
     }
 }
 
-fn open_embedded(dir: &Path) -> Arc<dyn Broker> {
-    Arc::new(EmbeddedBroker::open(EmbeddedSettings::new(dir)).unwrap())
+impl Place {
+    fn open(&self) -> Arc<dyn Broker> {
+        match self {
+            Self::Embedded(dir) => {
+                Arc::new(EmbeddedBroker::open(EmbeddedSettings::new(dir.path())).unwrap())
+            }
+            Self::Kafka(settings) => Arc::new(KafkaBroker::new(settings.clone()).unwrap()),
+        }
+    }
+}
+
+/// Settings under which no other test has topics or groups.
+pub fn kafka_settings(brokers: &str) -> KafkaSettings {
+    KafkaSettings {
+        brokers: brokers.to_owned(),
+        topic_prefix: format!("test-{}.", unique()),
+        options: Vec::new(),
+        replication_factor: -1,
+    }
 }
 
 /// Fails the test when something takes too long.

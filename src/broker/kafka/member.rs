@@ -1,0 +1,277 @@
+//! A member of a consumer group: a thread that polls librdkafka and fills a mailbox.
+//!
+//! librdkafka calls back about rebalances from `poll` and waits for the callback, so `poll` is never
+//! left alone for long: when the worker does not come for its records, the partitions are paused and
+//! polling goes on. Whatever blocks (joining, draining, committing, leaving) blocks that thread only.
+
+use super::mailbox::Mailbox;
+use super::settings::{KafkaSettings, log};
+use crate::broker::{
+    BrokerError, Consumer, DRAIN_BOUND, Delivered, Group, Incoming, Position, Topic,
+};
+use crate::domain::{Partition, Timestamp};
+use async_trait::async_trait;
+use rdkafka::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext, Rebalance};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::message::{Headers, Message};
+use rdkafka::{Offset, TopicPartitionList};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Records that are handed over together.
+const BATCH: usize = 500;
+/// How long a poll waits for the first of them; also how soon a dropped consumer is noticed.
+const POLL: Duration = Duration::from_millis(100);
+/// How long the worker may stay away before partitions are paused. A pause costs a refetch.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Our topics by the names that they have in Kafka.
+pub(super) type Names = HashMap<String, Topic>;
+
+/// Answers librdkafka's callbacks, all on the polling thread.
+struct Membership {
+    mailbox: Arc<Mailbox>,
+    names: Names,
+}
+
+impl ClientContext for Membership {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
+        log(level, facility, line);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(%error, reason, "kafka consumer");
+    }
+}
+
+impl ConsumerContext for Membership {
+    /// Nothing of a revoked partition is read on before the worker has drained it and what it
+    /// marked is committed; then librdkafka gives the partition back.
+    fn pre_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        match rebalance {
+            Rebalance::Revoke(list) if list.count() > 0 => {
+                self.mailbox.revoke(self.places(list), DRAIN_BOUND);
+                commit(consumer);
+                // A pause would outlast the assignment and be there when the partition comes back.
+                if let Err(error) = consumer.resume(list) {
+                    tracing::warn!(%error, "kafka consumer: resume");
+                }
+            }
+            Rebalance::Revoke(_) | Rebalance::Assign(_) => {}
+            Rebalance::Error(error) => tracing::warn!(%error, "kafka consumer: rebalance"),
+        }
+    }
+
+    fn commit_callback(&self, result: KafkaResult<()>, _: &TopicPartitionList) {
+        if let Err(error) = result {
+            tracing::debug!(%error, "kafka consumer: commit");
+        }
+    }
+}
+
+impl Membership {
+    fn places(&self, list: &TopicPartitionList) -> Vec<(Topic, Partition)> {
+        let elements = list.elements();
+        let known = elements.iter().filter_map(|element| {
+            let topic = self.names.get(element.topic())?;
+            Some((*topic, Partition(u32::try_from(element.partition()).ok()?)))
+        });
+        known.collect()
+    }
+}
+
+/// Commits what has been marked, and waits for it. What fails is delivered again.
+fn commit(consumer: &BaseConsumer<Membership>) {
+    match consumer.commit_consumer_state(CommitMode::Sync) {
+        Ok(()) | Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::NoOffset)) => {}
+        Err(error) => tracing::warn!(%error, "kafka consumer: offsets were not committed"),
+    }
+}
+
+pub(super) struct KafkaConsumer {
+    settings: Arc<KafkaSettings>,
+    mailbox: Arc<Mailbox>,
+    /// There until it is dropped.
+    client: Option<Arc<BaseConsumer<Membership>>>,
+}
+
+impl KafkaConsumer {
+    /// Joins the group in the background.
+    pub(super) fn join(
+        settings: Arc<KafkaSettings>,
+        group: &Group,
+        topics: &[Topic],
+    ) -> KafkaResult<Self> {
+        let mailbox = Arc::new(Mailbox::default());
+        let names: Names = topics.iter().map(|topic| (settings.topic(*topic), *topic)).collect();
+        let membership = Membership { mailbox: mailbox.clone(), names };
+        let client: BaseConsumer<Membership> =
+            settings.member(group).create_with_context(membership)?;
+        let names: Vec<&str> = client.context().names.keys().map(String::as_str).collect();
+        client.subscribe(&names)?;
+        let client = Arc::new(client);
+        let poller = Poller {
+            settings: settings.clone(),
+            client: client.clone(),
+            mailbox: mailbox.clone(),
+            paused: false,
+        };
+        std::thread::Builder::new()
+            .name("kafka-consumer".to_owned())
+            .spawn(|| poller.run())
+            .map_err(|error| KafkaError::ClientCreation(error.to_string()))?;
+        Ok(Self { settings, mailbox, client: Some(client) })
+    }
+}
+
+#[async_trait]
+impl Consumer for KafkaConsumer {
+    async fn next(&mut self, max: usize) -> Result<Incoming, BrokerError> {
+        assert!(max > 0, "asked for no records");
+        self.mailbox.take(max).await
+    }
+
+    fn commit(&mut self, positions: &[Position]) {
+        let client = self.client.as_ref().expect("it is only taken by drop");
+        for position in positions {
+            let topic = self.settings.topic(position.topic);
+            let partition = i32::try_from(position.partition.0).unwrap_or(i32::MAX);
+            let mut list = TopicPartitionList::with_capacity(1);
+            let stored = list
+                .add_partition_offset(&topic, partition, Offset::Offset(position.offset))
+                .and_then(|()| client.store_offsets(&list));
+            if let Err(error) = stored {
+                // The partition has gone to another member, which begins at what is committed.
+                tracing::debug!(%error, topic, partition, "kafka consumer: mark ignored");
+            }
+        }
+    }
+}
+
+impl Drop for KafkaConsumer {
+    /// The thread commits, leaves the group and has the last reference, whose drop blocks.
+    fn drop(&mut self) {
+        self.client = None;
+        self.mailbox.close();
+    }
+}
+
+struct Poller {
+    settings: Arc<KafkaSettings>,
+    client: Arc<BaseConsumer<Membership>>,
+    mailbox: Arc<Mailbox>,
+    paused: bool,
+}
+
+impl Poller {
+    fn run(mut self) {
+        while !self.mailbox.is_closed() {
+            if self.mailbox.wait_for_room(PATIENCE) {
+                self.resume();
+                self.poll(POLL);
+            } else {
+                if !self.paused {
+                    self.pause();
+                }
+                if self.poll(Duration::ZERO) {
+                    // From partitions that were assigned since.
+                    self.pause();
+                }
+            }
+        }
+        commit(&self.client);
+    }
+
+    /// Hands over what is there, waiting at most `wait` for the first record; whether there was
+    /// anything.
+    fn poll(&self, wait: Duration) -> bool {
+        let mut records = Vec::new();
+        let mut wait = wait;
+        while records.len() < BATCH {
+            match self.client.poll(wait) {
+                Some(Ok(message)) => {
+                    records.extend(deliver(&message, &self.client.context().names))
+                }
+                Some(Err(error)) => self.report(&error),
+                None => break,
+            }
+            wait = Duration::ZERO;
+        }
+        let found = !records.is_empty();
+        if found {
+            self.mailbox.put(records);
+        }
+        found
+    }
+
+    fn pause(&mut self) {
+        self.paused |= self.with_assignment("pause", |client, list| client.pause(list));
+    }
+
+    fn resume(&mut self) {
+        if self.paused {
+            self.paused = !self.with_assignment("resume", |client, list| client.resume(list));
+        }
+    }
+
+    fn with_assignment(
+        &self,
+        what: &str,
+        change: impl Fn(&BaseConsumer<Membership>, &TopicPartitionList) -> KafkaResult<()>,
+    ) -> bool {
+        let changed = self.client.assignment().and_then(|assigned| change(&self.client, &assigned));
+        if let Err(error) = &changed {
+            tracing::warn!(%error, "kafka consumer: {what}");
+        }
+        changed.is_ok()
+    }
+
+    /// librdkafka goes on by itself after most errors.
+    fn report(&self, error: &KafkaError) {
+        tracing::debug!(%error, "kafka consumer");
+        if matches!(error, KafkaError::MessageConsumptionFatal(_)) {
+            return self.mailbox.fail(BrokerError::Broken(error.to_string()));
+        }
+        match error.rdkafka_error_code() {
+            Some(
+                RDKafkaErrorCode::AllBrokersDown
+                | RDKafkaErrorCode::Authentication
+                | RDKafkaErrorCode::SaslAuthenticationFailed
+                | RDKafkaErrorCode::TopicAuthorizationFailed
+                | RDKafkaErrorCode::GroupAuthorizationFailed,
+            ) => self.mailbox.fail(self.settings.unavailable(error)),
+            Some(RDKafkaErrorCode::UnknownTopic | RDKafkaErrorCode::UnknownTopicOrPartition) => {
+                self.mailbox.fail(BrokerError::Topic(error.to_string()));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The record, if it is of one of our topics.
+pub(super) fn deliver(message: &impl Message, names: &Names) -> Option<Delivered> {
+    let text = |bytes: &[u8]| std::str::from_utf8(bytes).ok().map(str::to_owned);
+    let headers = message.headers().map_or_else(Vec::new, |headers| {
+        let all = headers.iter();
+        all.filter_map(|header| {
+            Some((header.key.to_owned(), text(header.value.unwrap_or_default())?))
+        })
+        .collect()
+    });
+    let position = Position {
+        topic: *names.get(message.topic())?,
+        partition: Partition(u32::try_from(message.partition()).ok()?),
+        offset: message.offset(),
+    };
+    let millis = message.timestamp().to_millis().unwrap_or(0);
+    Some(Delivered {
+        position,
+        key: message.key().unwrap_or_default().to_vec(),
+        value: message.payload().unwrap_or_default().to_vec(),
+        headers,
+        timestamp: Timestamp::from_micros(millis.saturating_mul(1000)),
+    })
+}

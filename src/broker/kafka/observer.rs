@@ -1,0 +1,293 @@
+//! Looking at topics, groups and single records from outside, and creating topics. Everything here
+//! blocks, for a bounded time; the broker calls it away from the async runtime.
+
+use super::member::{Names, deliver};
+use super::settings::{KafkaSettings, Quiet};
+use crate::broker::{BrokerError, Delivered, Group, PartitionLag, Position, Topic};
+use crate::domain::Partition;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::{Offset, TopicPartitionList};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+/// For one request.
+const TIMEOUT: Duration = Duration::from_secs(5);
+/// For a new topic to be known everywhere.
+const CREATION: Duration = Duration::from_secs(15);
+const LOOK: Duration = Duration::from_millis(20);
+
+type Client = BaseConsumer<Quiet>;
+
+pub(super) struct Observer {
+    settings: Arc<KafkaSettings>,
+    topics: Client,
+    /// One a group that was ever asked about: a client asks for one group's offsets only.
+    groups: Mutex<HashMap<String, Arc<Client>>>,
+    /// Reads single records, one at a time.
+    reader: Mutex<Client>,
+}
+
+impl Observer {
+    pub(super) fn create(settings: Arc<KafkaSettings>) -> Result<Self, BrokerError> {
+        let failed = |error: KafkaError| settings.unavailable(error);
+        let topics = settings.observer().create_with_context(Quiet).map_err(failed)?;
+        let reader = settings.reader().create_with_context(Quiet).map_err(failed)?;
+        Ok(Self { topics, groups: Mutex::default(), reader: Mutex::new(reader), settings })
+    }
+
+    /// Number of partitions of every topic there is.
+    pub(super) fn partitions(&self) -> Result<HashMap<String, u32>, BrokerError> {
+        let metadata = self.topics.fetch_metadata(None, TIMEOUT).map_err(|e| self.failed(&e))?;
+        let healthy = metadata.topics().iter().filter(|topic| topic.error().is_none());
+        Ok(healthy
+            .map(|topic| (topic.name().to_owned(), topic.partitions().len() as u32))
+            .collect())
+    }
+
+    /// Which of these do not exist with this many partitions.
+    pub(super) fn missing(
+        &self,
+        topics: &[Topic],
+        partitions: u32,
+    ) -> Result<Vec<Topic>, BrokerError> {
+        let existing = self.partitions()?;
+        let missing =
+            |topic: &Topic| existing.get(&self.settings.topic(*topic)) != Some(&partitions);
+        Ok(topics.iter().copied().filter(missing).collect())
+    }
+
+    /// The partition counts of these, all of which must exist.
+    fn existing(&self, topics: &[Topic]) -> Result<Vec<(Topic, u32)>, BrokerError> {
+        let existing = self.partitions()?;
+        let counts = topics.iter().map(|topic| match existing.get(&self.settings.topic(*topic)) {
+            Some(partitions) => Ok((*topic, *partitions)),
+            None => Err(BrokerError::Topic(topic.to_string())),
+        });
+        counts.collect()
+    }
+
+    /// An error unless all of these exist.
+    pub(super) fn check(&self, topics: &[Topic]) -> Result<(), BrokerError> {
+        self.existing(topics).map(drop)
+    }
+
+    /// Creates those that do not exist and waits until they are known.
+    pub(super) fn create_topics(
+        &self,
+        topics: &[Topic],
+        partitions: u32,
+    ) -> Result<(), BrokerError> {
+        let existing = self.partitions()?;
+        let mut new = Vec::new();
+        for topic in topics {
+            match existing.get(&self.settings.topic(*topic)) {
+                None => new.push(self.settings.topic(*topic)),
+                Some(count) if *count == partitions => {}
+                Some(_) => return Err(BrokerError::Topic(topic.to_string())),
+            }
+        }
+        if new.is_empty() {
+            return Ok(());
+        }
+        self.request_topics(&new, partitions)?;
+        let deadline = Instant::now() + CREATION;
+        while let Some(topic) = self.missing(topics, partitions)?.first() {
+            if Instant::now() > deadline {
+                return Err(BrokerError::Topic(topic.to_string()));
+            }
+            std::thread::sleep(LOOK);
+        }
+        Ok(())
+    }
+
+    fn request_topics(&self, names: &[String], partitions: u32) -> Result<(), BrokerError> {
+        let admin: AdminClient<Quiet> =
+            self.settings.observer().create_with_context(Quiet).map_err(|e| self.failed(&e))?;
+        let factor = self.settings.replication_factor;
+        let partitions = i32::try_from(partitions).unwrap_or(i32::MAX);
+        let topic = |name| NewTopic::new(name, partitions, TopicReplication::Fixed(factor));
+        let new: Vec<NewTopic<'_>> = names.iter().map(|name| topic(name)).collect();
+        let options =
+            AdminOptions::new().request_timeout(Some(CREATION)).operation_timeout(Some(CREATION));
+        let created = admin.create_topics(&new, &options);
+        let results =
+            tokio::runtime::Handle::current().block_on(created).map_err(|e| self.failed(&e))?;
+        for result in results {
+            match result {
+                // Another process may have been quicker; the caller looks at the outcome.
+                Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
+                Err((name, code)) => {
+                    return Err(self.settings.unavailable(format!("cannot create {name}: {code}")));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Where a group stands.
+    pub(super) fn lag(
+        &self,
+        group: &Group,
+        topics: &[Topic],
+    ) -> Result<Vec<PartitionLag>, BrokerError> {
+        let places: Vec<(Topic, Partition)> = self
+            .existing(topics)?
+            .into_iter()
+            .flat_map(|(topic, count)| (0..count).map(move |number| (topic, Partition(number))))
+            .collect();
+        let client = self.group(group)?;
+        let committed = client
+            .committed_offsets(self.list(&places, Offset::Invalid)?, TIMEOUT)
+            .map_err(|error| self.failed(&error))?;
+        let start = self.bounds(&places, Offset::Beginning)?;
+        let end = self.bounds(&places, Offset::End)?;
+        let lags = places.iter().map(|place| {
+            Ok(PartitionLag {
+                topic: place.0,
+                partition: place.1,
+                committed: self.offset(&committed, *place)?,
+                start: self.offset(&start, *place)?.unwrap_or(0),
+                end: self.offset(&end, *place)?.unwrap_or(0),
+            })
+        });
+        lags.collect()
+    }
+
+    /// The client that asks about a group; it never joins it.
+    fn group(&self, group: &Group) -> Result<Arc<Client>, BrokerError> {
+        let name = self.settings.group(group);
+        let mut groups = lock(&self.groups);
+        let client = match groups.get(&name) {
+            Some(client) => client.clone(),
+            None => {
+                let config = self.settings.group_observer(&name);
+                let client = config.create_with_context(Quiet).map_err(|e| self.failed(&e))?;
+                groups.entry(name).or_insert(Arc::new(client)).clone()
+            }
+        };
+        drop(groups);
+        // Nobody polls it otherwise, and errors of lost connections would pile up.
+        while client.poll(Duration::ZERO).is_some() {}
+        Ok(client)
+    }
+
+    /// First or last offsets of many partitions with one request a broker: `ListOffsets` takes
+    /// these two in the place of a time.
+    fn bounds(
+        &self,
+        places: &[(Topic, Partition)],
+        which: Offset,
+    ) -> Result<TopicPartitionList, BrokerError> {
+        let list = self.list(places, which)?;
+        self.topics.offsets_for_times(list, TIMEOUT).map_err(|error| self.failed(&error))
+    }
+
+    fn list(
+        &self,
+        places: &[(Topic, Partition)],
+        offset: Offset,
+    ) -> Result<TopicPartitionList, BrokerError> {
+        let mut list = TopicPartitionList::with_capacity(places.len());
+        for (topic, partition) in places {
+            list.add_partition_offset(
+                &self.settings.topic(*topic),
+                partition_id(*partition),
+                offset,
+            )
+            .map_err(|error| self.failed(&error))?;
+        }
+        Ok(list)
+    }
+
+    fn offset(
+        &self,
+        list: &TopicPartitionList,
+        (topic, partition): (Topic, Partition),
+    ) -> Result<Option<i64>, BrokerError> {
+        let name = self.settings.topic(topic);
+        let Some(found) = list.find_partition(&name, partition_id(partition)) else {
+            return Err(BrokerError::Topic(topic.to_string()));
+        };
+        found.error().map_err(|error| self.failed(&error))?;
+        match found.offset() {
+            Offset::Offset(offset) => Ok(Some(offset)),
+            Offset::Beginning
+            | Offset::End
+            | Offset::Stored
+            | Offset::Invalid
+            | Offset::OffsetTail(_) => Ok(None),
+        }
+    }
+
+    /// The first record at or after a position.
+    pub(super) fn read_at(&self, position: Position) -> Result<Option<Delivered>, BrokerError> {
+        let Position { topic, partition, offset } = position;
+        let name = self.settings.topic(topic);
+        let reader = lock(&self.reader);
+        let bounds = reader.fetch_watermarks(&name, partition_id(partition), TIMEOUT);
+        let (start, end) = bounds.map_err(|error| match error.rdkafka_error_code() {
+            Some(
+                RDKafkaErrorCode::UnknownTopic
+                | RDKafkaErrorCode::UnknownTopicOrPartition
+                | RDKafkaErrorCode::UnknownPartition,
+            ) => BrokerError::Topic(topic.to_string()),
+            _ => self.failed(&error),
+        })?;
+        let from = offset.max(start);
+        if from >= end {
+            return Ok(None);
+        }
+        let list = self.list(&[(topic, partition)], Offset::Offset(from))?;
+        reader.assign(&list).map_err(|error| self.failed(&error))?;
+        let found = self.poll_for(&reader, &name, Position { offset: from, ..position });
+        reader.unassign().map_err(|error| self.failed(&error))?;
+        found.map(Some)
+    }
+
+    fn poll_for(
+        &self,
+        reader: &Client,
+        name: &str,
+        from: Position,
+    ) -> Result<Delivered, BrokerError> {
+        let names = Names::from([(name.to_owned(), from.topic)]);
+        let deadline = Instant::now() + TIMEOUT;
+        let mut last = "no answer in time".to_owned();
+        while let Some(left) = deadline.checked_duration_since(Instant::now()) {
+            match reader.poll(left) {
+                Some(Ok(message)) => match deliver(&message, &names) {
+                    Some(found)
+                        if found.position.partition == from.partition
+                            && found.position.offset >= from.offset =>
+                    {
+                        return Ok(found);
+                    }
+                    Some(_) | None => {}
+                },
+                Some(Err(error)) => last = error.to_string(),
+                None => {}
+            }
+        }
+        Err(self.settings.unavailable(last))
+    }
+
+    /// Whether the cluster answers.
+    pub(super) fn ping(&self) -> Result<(), BrokerError> {
+        self.partitions().map(drop)
+    }
+
+    fn failed(&self, error: &KafkaError) -> BrokerError {
+        self.settings.unavailable(error)
+    }
+}
+
+fn partition_id(partition: Partition) -> i32 {
+    i32::try_from(partition.0).unwrap_or(i32::MAX)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().expect("nothing panics while it holds this")
+}
