@@ -21,7 +21,7 @@ pub use accounts::{AccountPatch, AccountRequest, Created, minted_account_id};
 pub use cancel::Cancelled;
 pub use queries::{
     Balance, Direction, Listed, ListedTransfer, Timeline, TimelineEvent, TransferListing,
-    TransferView, ViewState,
+    TransferPosition, TransferView, ViewState,
 };
 pub use request::{Refusal, Submitted, TransferRequest};
 pub use reverse::ReversalRequest;

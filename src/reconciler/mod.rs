@@ -15,7 +15,7 @@ pub use decide::{Action, PivotLook, Surroundings, decide};
 use crate::broker::Producer;
 use crate::context::Context;
 use crate::domain::Shard;
-use crate::store::StoreError;
+use crate::store::{Mark, StoreError};
 use redrive::{Round, RoundError};
 use std::sync::Arc;
 use std::time::Duration;
@@ -91,22 +91,21 @@ impl Reconciler {
         Ok(())
     }
 
-    /// Moves the mark over what was accepted since, and now and then begins at the oldest again.
+    /// Moves the mark over what was accepted since; and now and then lets the sweep, one page a
+    /// round, go over everything from the oldest on.
     async fn scan(&mut self) -> Result<(), StoreError> {
         let (store, policy) = (&self.context.store, &self.context.policy);
-        let mut sweep = self.swept.elapsed() >= policy.full_sweep_interval;
         let until = store.now(self.shard).await?.minus(policy.scan_lag);
-        let began = Instant::now();
-        loop {
-            let looked_at = store.scan_unfinished(self.shard, until, SCAN, sweep).await?;
-            if sweep {
-                self.swept = Instant::now();
-                sweep = false;
-            }
-            if looked_at < SCAN || began.elapsed() > SCAN_BOUND {
-                return Ok(());
-            }
+        if self.swept.elapsed() >= policy.full_sweep_interval
+            && store.scan_unfinished(self.shard, Mark::Sweep, until, SCAN).await? < SCAN
+        {
+            self.swept = Instant::now();
         }
+        let began = Instant::now();
+        while store.scan_unfinished(self.shard, Mark::Recent, until, SCAN).await? == SCAN
+            && began.elapsed() < SCAN_BOUND
+        {}
+        Ok(())
     }
 
     async fn expire_claims(&mut self) -> Result<(), StoreError> {

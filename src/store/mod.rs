@@ -6,14 +6,17 @@
 
 mod audit;
 mod rows;
+mod sql;
+pub mod sqlite;
 mod transact;
 
 pub use audit::{AccountSums, Audit, AuditSnapshot, CreditFact, EntryFault, SourceFact};
 pub use rows::{
     AccountChange, AccountFilter, AccountRecord, AccountSettings, BalanceRow, Cause, Claim,
-    ClaimKey, Entry, EntryRow, Identity, NewTransfer, OutboxRow, Side, StageWrite, Standing,
+    ClaimKey, Entry, EntryRow, Identity, Mark, NewTransfer, OutboxRow, Side, StageWrite, Standing,
     StuckTransfer, TransferFilter, TransferRecord, TransferRow,
 };
+pub use sql::{MigrationReport, Opening, PendingShard, ShardMigration};
 pub use transact::{Work, transact};
 
 use crate::broker::Record;
@@ -252,9 +255,11 @@ pub trait Store: Audit + Send + Sync + 'static {
     /// Upserts projected balances; a newer or equal version wins. Returns nothing: losing is fine.
     async fn project_balances(&self, shard: Shard, rows: &[BalanceRow]) -> Result<(), StoreError>;
 
-    /// Copies the decision rows over projections of up to `limit` accounts of the shard that have
-    /// been behind since before `before` (by the decision row's version), after `after` in id
-    /// order; returns the rows copied and the last id looked at, none at the end.
+    /// Compares the projections of up to `limit` accounts of the shard, after `after` in id order,
+    /// with the decision rows, and copies the decision row over every one that is missing, older
+    /// or different; returns the rows copied and the last id looked at, none at the end. Where
+    /// money moves a projection is always a little behind: copying it early costs a write and is
+    /// no fault, and one that is still behind at a second look, 5 s later, is what to report.
     async fn refresh_balances(
         &self,
         shard: Shard,
@@ -288,13 +293,14 @@ pub trait Store: Audit + Send + Sync + 'static {
         limit: u32,
     ) -> Result<Vec<TransferRecord>, StoreError>;
 
-    /// Credit entries of an account, newest transfer first, below `before`.
+    /// Credit entries of an account, newest entry first, below `before_version`. The filter's times
+    /// are compared with the time in the transfer's id, to the millisecond.
     async fn incoming(
         &self,
         shard: Shard,
         destination: &AccountId,
         filter: &TransferFilter,
-        before: Option<TransferId>,
+        before_version: Option<i64>,
         limit: u32,
     ) -> Result<Vec<EntryRow>, StoreError>;
 
@@ -333,15 +339,15 @@ pub trait Store: Audit + Send + Sync + 'static {
     ) -> Result<bool, StoreError>;
 
     /// Reconciler: in one transaction under the mark's lock, scans the transfers of the shard in
-    /// id order from the stored mark up to those accepted before `until`, at most `limit`, adds
+    /// id order from a stored mark up to those accepted before `until`, at most `limit`, adds
     /// those not final to the list of stuck transfers and moves the mark. Returns how many rows it
-    /// looked at. With `from_start` the mark begins anew at the oldest (the daily full sweep).
+    /// looked at: fewer than `limit` is the end, where [`Mark::Sweep`] begins anew.
     async fn scan_unfinished(
         &self,
         shard: Shard,
+        mark: Mark,
         until: Timestamp,
         limit: u32,
-        from_start: bool,
     ) -> Result<u32, StoreError>;
 
     /// Reconciler: transfers on the list that are due by database time, oldest of a source first;
@@ -356,9 +362,11 @@ pub trait Store: Audit + Send + Sync + 'static {
     ) -> Result<(), StoreError>;
 
     /// Per currency and state: number and sum of transfers not final, and the oldest; for `status`.
+    /// Counted among those that the scan has not reached and those on the list of stuck ones.
     async fn standing(&self, shard: Shard) -> Result<Vec<Standing>, StoreError>;
 
-    /// Deletes claims of transfers accepted before `before`, at most `limit`; returns how many.
+    /// Deletes claims of transfers accepted before `before`, at most `limit`, and remembers how far
+    /// it has come; returns how many transfers it looked at.
     async fn expire_claims(
         &self,
         shard: Shard,

@@ -157,6 +157,15 @@ pub struct TransferFilter {
     pub to: Option<Timestamp>,
 }
 
+/// How far the reconciler has looked through the transfers of a shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mark {
+    /// Of the continuous scan, which stays close behind acceptance.
+    Recent,
+    /// Of the slow sweep from the oldest on, which catches what committed behind the other.
+    Sweep,
+}
+
 /// A transfer on the reconciler's list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StuckTransfer {

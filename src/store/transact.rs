@@ -30,9 +30,18 @@ pub async fn transact<W: Work>(
     shard: Shard,
     work: &W,
 ) -> Result<W::Output, StoreError> {
+    again(|attempt| run_once(store, shard, work, attempt)).await
+}
+
+/// Runs a transaction until it is committed or its error is the caller's.
+pub(super) async fn again<T, F, Run>(mut run: Run) -> Result<T, StoreError>
+where
+    Run: FnMut(u32) -> F,
+    F: Future<Output = Result<T, StoreError>>,
+{
     let mut attempt = 0;
     loop {
-        let error = match run_once(store, shard, work, attempt).await {
+        let error = match run(attempt).await {
             Ok(output) => return Ok(output),
             Err(error) => error,
         };

@@ -7,7 +7,7 @@ use super::problem::Problem;
 use super::schemas::AccountErrors;
 use super::{Api, TAG_ACCOUNTS};
 use crate::domain::Timestamp;
-use crate::ingress::{ListedTransfer, TransferListing};
+use crate::ingress::TransferListing;
 use axum::Json;
 use axum::extract::State;
 use utoipa_axum::router::OpenApiRouter;
@@ -71,12 +71,12 @@ async fn transfers(
         status: params.parsed("status"),
         from: params.parsed::<Timestamp>("from"),
         to: params.parsed::<Timestamp>("to"),
-        before: params.cursor(),
+        before: params.cursor().unwrap_or_default(),
     };
     let limit = params.limit();
     params.finish()?;
-    let listed = api.ingress.account_transfers(&id, &listing, limit).await?;
-    let next_cursor = listed.last_if_more().map(ListedTransfer::id).map(|id| cursor(&id));
-    let data = listed.items.into_iter().filter_map(TransferAnswer::listed).collect();
+    let (listed, end) = api.ingress.account_transfers(&id, &listing, limit).await?;
+    let next_cursor = end.as_ref().map(cursor);
+    let data = listed.into_iter().filter_map(TransferAnswer::listed).collect();
     Ok(Json(Page { data, next_cursor }))
 }

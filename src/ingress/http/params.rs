@@ -2,6 +2,7 @@
 
 use super::problem::{Fault, Place, Problem};
 use crate::domain::{AccountId, TransferId};
+use crate::ingress::TransferPosition;
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use std::collections::BTreeMap;
@@ -159,6 +160,24 @@ impl Position for EntryVersion {
     }
 }
 
+/// `{id}|{version}`, either left out where its list has not begun.
+impl Position for TransferPosition {
+    const TAG: &'static str = "m1.";
+
+    fn write(&self) -> String {
+        let id = self.outgoing.map(|id| id.to_string()).unwrap_or_default();
+        let version = self.incoming.map(|version| version.to_string()).unwrap_or_default();
+        format!("{id}|{version}")
+    }
+
+    fn read(text: &str) -> Option<Self> {
+        let (id, version) = text.split_once('|')?;
+        let outgoing = if id.is_empty() { None } else { Some(TransferId::read(id)?) };
+        let incoming = if version.is_empty() { None } else { Some(EntryVersion::read(version)?.0) };
+        Some(Self { outgoing, incoming })
+    }
+}
+
 /// The cursor for what follows a position: hexadecimal, so that nobody builds on what is in it.
 pub fn cursor<P: Position>(position: &P) -> String {
     let text = format!("{}{}", P::TAG, position.write());
@@ -188,6 +207,11 @@ mod tests {
         assert_eq!(decode(&text), Some(account));
         assert_eq!(decode::<EntryVersion>(&text), None);
         assert_eq!(decode::<EntryVersion>(&cursor(&EntryVersion(12))), Some(EntryVersion(12)));
+        let id = "018bcfe5-687f-7abc-9def-0123456789ab".parse().unwrap();
+        for (outgoing, incoming) in [(None, None), (Some(id), None), (Some(id), Some(7))] {
+            let place = TransferPosition { outgoing, incoming };
+            assert_eq!(decode(&cursor(&place)), Some(place));
+        }
     }
 
     #[test]

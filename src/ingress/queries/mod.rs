@@ -6,7 +6,9 @@ mod transfers;
 
 pub use accounts::Balance;
 pub use timeline::{Timeline, TimelineEvent};
-pub use transfers::{Direction, ListedTransfer, TransferListing, TransferView, ViewState};
+pub use transfers::{
+    Direction, ListedTransfer, TransferListing, TransferPosition, TransferView, ViewState,
+};
 
 use super::{Ingress, Refusal};
 use crate::domain::{Currency, TransferId};

@@ -116,8 +116,30 @@ pub struct TransferListing {
     pub from: Option<Timestamp>,
     /// Accepted before.
     pub to: Option<Timestamp>,
-    /// Below this id: where the part before ended.
-    pub before: Option<TransferId>,
+    /// Where the part before ended.
+    pub before: TransferPosition,
+}
+
+/// A place in an account's list. It is merged of two lists, each in an order of its own: outgoing
+/// transfers by id, incoming ones by the version of the account that the credit made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TransferPosition {
+    /// Outgoing ones below this id.
+    pub outgoing: Option<TransferId>,
+    /// Incoming ones below this version.
+    pub incoming: Option<i64>,
+}
+
+impl TransferPosition {
+    /// The place after `transfer`, which is the next one in its list.
+    fn pass(&mut self, transfer: &ListedTransfer) {
+        match transfer {
+            ListedTransfer::Outgoing(record) => self.outgoing = Some(record.row.terms.id),
+            ListedTransfer::Incoming(entry) => {
+                self.incoming = entry.outcome.ok().map(|money| money.version).or(self.incoming);
+            }
+        }
+    }
 }
 
 impl TransferListing {
@@ -150,11 +172,12 @@ pub enum ListedTransfer {
 }
 
 impl ListedTransfer {
-    /// The transfer.
-    pub fn id(&self) -> TransferId {
+    /// When it came to the account: an outgoing one when it was accepted, an incoming one when it
+    /// was credited.
+    fn at(&self) -> Timestamp {
         match self {
-            Self::Outgoing(record) => record.row.terms.id,
-            Self::Incoming(entry) => entry.transfer,
+            Self::Outgoing(record) => record.row.requested_at,
+            Self::Incoming(entry) => entry.at,
         }
     }
 }
@@ -181,30 +204,32 @@ impl Ingress {
         Ok(view)
     }
 
-    /// Transfers out of and into an account, newest first, at most `limit`.
+    /// Transfers out of and into an account, newest first, at most `limit`, and where they end if
+    /// more follow.
     pub async fn account_transfers(
         &self,
         id: &AccountId,
         listing: &TransferListing,
         limit: u32,
-    ) -> Result<Listed<ListedTransfer>, Refusal> {
+    ) -> Result<(Vec<ListedTransfer>, Option<TransferPosition>), Refusal> {
         let store = &self.context.store;
         let shard = store.map().shard_of(id);
-        let (filter, before) = (listing.filter(), listing.before);
+        let (filter, mut end) = (listing.filter(), listing.before);
         let mut transfers = Vec::new();
         if listing.wants(Direction::Out) {
-            let rows = store.outgoing(shard, id, &filter, before, limit + 1).await?;
+            let rows = store.outgoing(shard, id, &filter, end.outgoing, limit + 1).await?;
             transfers.extend(rows.into_iter().map(ListedTransfer::Outgoing));
         }
         if listing.wants(Direction::In) {
-            let rows = store.incoming(shard, id, &filter, before, limit + 1).await?;
-            transfers.extend(rows.into_iter().map(ListedTransfer::Incoming));
+            let rows = store.incoming(shard, id, &filter, end.incoming, limit + 1).await?;
+            transfers = merge(transfers, rows.into_iter().map(ListedTransfer::Incoming).collect());
         }
         if transfers.is_empty() {
             self.account(id).await?;
         }
-        transfers.sort_unstable_by_key(|transfer| std::cmp::Reverse(transfer.id()));
-        Ok(Listed::of(transfers, limit))
+        let listed = Listed::of(transfers, limit);
+        listed.items.iter().for_each(|transfer| end.pass(transfer));
+        Ok((listed.items, listed.more.then_some(end)))
     }
 
     /// Transfers out of an account that carry a reference, newest first, at most `limit`.
@@ -234,4 +259,15 @@ impl Ingress {
             None => Ok(None),
         }
     }
+}
+
+/// Merges two lists, newest first; each keeps its own order, so that a position in it stays one.
+fn merge(one: Vec<ListedTransfer>, other: Vec<ListedTransfer>) -> Vec<ListedTransfer> {
+    let (mut one, mut other) = (one.into_iter().peekable(), other.into_iter().peekable());
+    let next = || match (one.peek(), other.peek()) {
+        (Some(left), Some(right)) if left.at() < right.at() => other.next(),
+        (None, _) => other.next(),
+        (Some(_), _) => one.next(),
+    };
+    std::iter::from_fn(next).collect()
 }

@@ -1,0 +1,191 @@
+//! What the two databases have to say for themselves: how to reach a shard, how to run a text with
+//! arguments, and what an error means. Everything else is written once, over this.
+
+use super::statements::Statements;
+use crate::domain::{Shard, Timestamp};
+use crate::store::{Constraint, StoreError};
+use futures::future::BoxFuture;
+use serde::{Serialize, Serializer};
+use sqlx::{Database, Pool};
+use std::time::Duration;
+
+/// A value bound to a placeholder.
+#[derive(Clone, Debug)]
+pub enum Arg {
+    Null,
+    Int(i64),
+    Text(String),
+    Bytes(Vec<u8>),
+}
+
+impl Arg {
+    /// A batch as one JSON text: an array of rows, each an array. One statement text serves every
+    /// length, so that the server and the client prepare it once a connection.
+    pub fn rows<R: Serialize>(rows: impl IntoIterator<Item = R>) -> Self {
+        let mut text = Vec::with_capacity(4096);
+        serde_json::Serializer::new(&mut text)
+            .collect_seq(rows)
+            .expect("rows are arrays of strings, integers and nulls");
+        Self::Text(String::from_utf8(text).expect("serde_json writes UTF-8"))
+    }
+}
+
+impl From<i64> for Arg {
+    fn from(value: i64) -> Self {
+        Self::Int(value)
+    }
+}
+
+impl From<&str> for Arg {
+    fn from(value: &str) -> Self {
+        Self::Text(value.to_owned())
+    }
+}
+
+impl From<Timestamp> for Arg {
+    fn from(value: Timestamp) -> Self {
+        Self::Int(value.micros())
+    }
+}
+
+impl From<Vec<u8>> for Arg {
+    fn from(value: Vec<u8>) -> Self {
+        Self::Bytes(value)
+    }
+}
+
+impl<T: Into<Self>> From<Option<T>> for Arg {
+    fn from(value: Option<T>) -> Self {
+        value.map_or(Self::Null, Into::into)
+    }
+}
+
+/// A value as it was read. Texts and bytes are told apart by who asks.
+#[derive(Clone, Debug)]
+pub enum Value {
+    Null,
+    Int(i64),
+    Bytes(Vec<u8>),
+}
+
+/// What an error means for the transaction that met it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// Given up by the database; run it again.
+    Retry,
+    /// The database is gone, or takes no writes.
+    Unavailable,
+    /// A unique key.
+    Duplicate(Constraint),
+    /// A CHECK constraint: the row would break an invariant.
+    Check,
+    /// No such database or table: it was never migrated.
+    Missing,
+    /// Anything else.
+    Failed,
+}
+
+/// How long things may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// A statement, after which its connection is closed.
+    pub statement: Duration,
+    /// A statement of the audit, which reads whole tables.
+    pub audit: Duration,
+}
+
+/// One of the two databases. Futures of the statements may be dropped only together with their
+/// connection.
+pub trait Driver: Send + Sync + 'static {
+    /// sqlx's name for it.
+    type Database: Database;
+
+    /// Its texts.
+    const STATEMENTS: &'static Statements;
+
+    /// How many shards are configured.
+    fn shards(&self) -> u16;
+
+    /// Where writing transactions of a shard get their connections.
+    fn writers(&self, shard: Shard) -> &Pool<Self::Database>;
+
+    /// Where single reads of a shard get theirs.
+    fn readers(&self, shard: Shard) -> &Pool<Self::Database>;
+
+    /// Host, port and database, or the file; no credentials.
+    fn address(&self, shard: Shard) -> &str;
+
+    /// How long things may take.
+    fn bounds(&self) -> Bounds;
+
+    /// Database time: what a statement told of it, or the clock where the database has none with
+    /// microseconds.
+    fn time(told: Option<i64>) -> Timestamp;
+
+    /// Runs statements without arguments, several if need be, and returns their rows.
+    fn script<'a>(
+        conn: &'a mut <Self::Database as Database>::Connection,
+        sql: &'static str,
+    ) -> BoxFuture<'a, Result<Vec<Vec<Value>>, sqlx::Error>>;
+
+    /// Runs one prepared statement and returns its rows.
+    fn fetch<'a>(
+        conn: &'a mut <Self::Database as Database>::Connection,
+        sql: &'static str,
+        args: &'a [Arg],
+    ) -> BoxFuture<'a, Result<Vec<Vec<Value>>, sqlx::Error>>;
+
+    /// Runs one prepared statement and returns how many rows it matched.
+    fn execute<'a>(
+        conn: &'a mut <Self::Database as Database>::Connection,
+        sql: &'static str,
+        args: &'a [Arg],
+    ) -> BoxFuture<'a, Result<u64, sqlx::Error>>;
+
+    /// What the database's own answer means; not asked about broken connections.
+    fn fault(error: &dyn sqlx::error::DatabaseError) -> Fault;
+}
+
+/// What any error means.
+pub(super) fn fault_of<D: Driver>(error: &sqlx::Error) -> Fault {
+    use sqlx::Error;
+    match error {
+        Error::Database(answer) => D::fault(answer.as_ref()),
+        Error::Io(_)
+        | Error::Tls(_)
+        | Error::Protocol(_)
+        | Error::PoolTimedOut
+        | Error::PoolClosed
+        | Error::WorkerCrashed => Fault::Unavailable,
+        _ => Fault::Failed,
+    }
+}
+
+/// An error of one statement, said for the caller of the store.
+pub(super) fn store_error<D: Driver>(driver: &D, shard: Shard, error: &sqlx::Error) -> StoreError {
+    let detail = error.to_string();
+    match fault_of::<D>(error) {
+        Fault::Retry => StoreError::Retry { shard, detail },
+        Fault::Unavailable => unavailable(driver, shard, detail),
+        Fault::Duplicate(constraint) => StoreError::Duplicate { shard, constraint, detail },
+        Fault::Check => StoreError::Corrupt { shard, detail },
+        Fault::Missing => StoreError::Failed { shard, detail: format!("{detail}{RUN_MIGRATE}") },
+        Fault::Failed => StoreError::Failed { shard, detail },
+    }
+}
+
+/// The shard does not answer.
+pub(super) fn unavailable<D: Driver>(
+    driver: &D,
+    shard: Shard,
+    detail: impl Into<String>,
+) -> StoreError {
+    StoreError::Unavailable {
+        shard,
+        address: driver.address(shard).to_owned(),
+        detail: detail.into(),
+    }
+}
+
+/// What to do about a database or table that is not there.
+pub const RUN_MIGRATE: &str = ": run `holdfast migrate`";

@@ -1,0 +1,201 @@
+//! A connection on loan from a pool, which goes back only when it is known to be clean.
+
+use super::driver::{Arg, Driver, Fault, Value, fault_of, store_error, unavailable};
+use super::row::Row;
+use crate::domain::Shard;
+use crate::store::StoreError;
+use sqlx::pool::PoolConnection;
+use sqlx::{Connection, Database};
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::runtime::Handle;
+
+/// How long a ROLLBACK of an abandoned transaction may take before its connection is closed.
+const ROLLBACK_BOUND: Duration = Duration::from_secs(5);
+
+/// What is known about the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Nothing is open on it.
+    Idle,
+    /// A transaction is open.
+    Open,
+    /// A statement of the transaction failed: after a deadlock what follows would commit by
+    /// itself, so nothing may follow but a ROLLBACK.
+    Failed,
+    /// A statement is on its way, or was when its future was dropped: nothing can be said of the
+    /// connection, it can only be closed.
+    Busy,
+}
+
+/// A connection of one shard. Dropped in the middle of a transaction it rolls back; dropped in the
+/// middle of a statement it is closed, and the server rolls back.
+pub(super) struct Link<D: Driver> {
+    driver: Arc<D>,
+    shard: Shard,
+    bound: Duration,
+    state: State,
+    conn: Option<PoolConnection<D::Database>>,
+}
+
+impl<D: Driver> Link<D> {
+    /// From the shard's pool for writers.
+    pub async fn writer(driver: &Arc<D>, shard: Shard) -> Result<Self, StoreError> {
+        Self::take(driver, shard, driver.writers(shard)).await
+    }
+
+    /// From the shard's pool for readers.
+    pub async fn reader(driver: &Arc<D>, shard: Shard) -> Result<Self, StoreError> {
+        Self::take(driver, shard, driver.readers(shard)).await
+    }
+
+    async fn take(
+        driver: &Arc<D>,
+        shard: Shard,
+        pool: &sqlx::Pool<D::Database>,
+    ) -> Result<Self, StoreError> {
+        let conn = pool.acquire().await.map_err(|error| store_error(&**driver, shard, &error))?;
+        Ok(Self {
+            driver: Arc::clone(driver),
+            shard,
+            bound: driver.bounds().statement,
+            state: State::Idle,
+            conn: Some(conn),
+        })
+    }
+
+    /// Lets every statement take as long as an audit's may.
+    pub fn be_patient(&mut self) {
+        self.bound = self.driver.bounds().audit;
+    }
+
+    /// The shard.
+    pub fn shard(&self) -> Shard {
+        self.shard
+    }
+
+    /// Begins a transaction with a text that begins one, and returns what the text reads.
+    pub async fn begin(&mut self, sql: &'static str) -> Result<Vec<Row>, StoreError> {
+        let rows = self.run(State::Open, |conn| D::script(conn, sql)).await?;
+        Ok(self.rows(rows))
+    }
+
+    /// The rows of one statement.
+    pub async fn fetch(&mut self, sql: &'static str, args: &[Arg]) -> Result<Vec<Row>, StoreError> {
+        let rows = self.run(self.state, |conn| D::fetch(conn, sql, args)).await?;
+        Ok(self.rows(rows))
+    }
+
+    /// How many rows one statement matched.
+    pub async fn execute(&mut self, sql: &'static str, args: &[Arg]) -> Result<u64, StoreError> {
+        self.run(self.state, |conn| D::execute(conn, sql, args)).await
+    }
+
+    /// Commits. What the server answers is known; anything else is not.
+    pub async fn commit(mut self) -> Result<(), StoreError> {
+        let shard = self.shard;
+        if self.state != State::Open {
+            return Err(self.gone());
+        }
+        let Err(error) = self.attempt(State::Idle, |conn| D::script(conn, "COMMIT")).await else {
+            return Ok(());
+        };
+        Err(match error {
+            None => StoreError::CommitUnknown {
+                shard,
+                detail: format!("no answer within {:?}", self.bound),
+            },
+            Some(error) => match (fault_of::<D>(&error), error.as_database_error()) {
+                (Fault::Retry | Fault::Unavailable, Some(_)) => {
+                    store_error(&*self.driver, shard, &error)
+                }
+                _ => StoreError::CommitUnknown { shard, detail: error.to_string() },
+            },
+        })
+    }
+
+    async fn run<'a, T, F, W>(&'a mut self, then: State, work: W) -> Result<T, StoreError>
+    where
+        W: FnOnce(&'a mut <D::Database as Database>::Connection) -> F,
+        F: Future<Output = Result<T, sqlx::Error>> + Send + 'a,
+    {
+        if matches!(self.state, State::Failed | State::Busy) {
+            return Err(self.gone());
+        }
+        let (driver, shard, bound) = (Arc::clone(&self.driver), self.shard, self.bound);
+        self.attempt(then, work).await.map_err(|error| match error {
+            Some(error) => store_error(&*driver, shard, &error),
+            None => unavailable(&*driver, shard, format!("no answer within {bound:?}")),
+        })
+    }
+
+    /// Runs one thing on the connection; no error means that it did not answer in time.
+    async fn attempt<'a, T, F, W>(
+        &'a mut self,
+        then: State,
+        work: W,
+    ) -> Result<T, Option<sqlx::Error>>
+    where
+        W: FnOnce(&'a mut <D::Database as Database>::Connection) -> F,
+        F: Future<Output = Result<T, sqlx::Error>> + Send + 'a,
+    {
+        let Self { bound, state, conn, .. } = self;
+        let conn = conn.as_mut().expect("a link has its connection until it is dropped");
+        *state = State::Busy;
+        let answer = tokio::time::timeout(*bound, work(conn)).await;
+        match answer {
+            Ok(Ok(answer)) => {
+                *state = then;
+                Ok(answer)
+            }
+            Ok(Err(error)) => {
+                if error.as_database_error().is_some() {
+                    *state = State::Failed;
+                }
+                Err(Some(error))
+            }
+            Err(_) => Err(None),
+        }
+    }
+
+    fn rows(&self, rows: Vec<Vec<Value>>) -> Vec<Row> {
+        rows.into_iter().map(|values| Row::new(self.shard, values)).collect()
+    }
+
+    /// For a caller that goes on with a transaction after an error.
+    fn gone(&self) -> StoreError {
+        StoreError::Retry {
+            shard: self.shard,
+            detail: "a statement of this transaction failed before".to_owned(),
+        }
+    }
+}
+
+impl<D: Driver> Drop for Link<D> {
+    fn drop(&mut self) {
+        let Some(conn) = self.conn.take() else { return };
+        let Ok(runtime) = Handle::try_current() else {
+            drop(conn.detach());
+            return;
+        };
+        match self.state {
+            State::Idle => drop(conn),
+            State::Open | State::Failed => drop(runtime.spawn(roll_back::<D>(conn))),
+            State::Busy => drop(runtime.spawn(close::<D>(conn))),
+        }
+    }
+}
+
+async fn roll_back<D: Driver>(mut conn: PoolConnection<D::Database>) {
+    let answer = tokio::time::timeout(ROLLBACK_BOUND, D::script(&mut conn, "ROLLBACK")).await;
+    if !matches!(answer, Ok(Ok(_))) {
+        close::<D>(conn).await;
+    }
+}
+
+/// Gives the slot in the pool back at once and closes the connection without a word: the server
+/// rolls back when it finds it closed.
+async fn close<D: Driver>(conn: PoolConnection<D::Database>) {
+    let _ = tokio::time::timeout(ROLLBACK_BOUND, conn.detach().close_hard()).await;
+}

@@ -1,0 +1,221 @@
+//! The texts: those that both databases take as they are, and the names of those that each has in
+//! its own words. A batch is always one parameter, a JSON array of rows.
+
+use super::columns::{
+    account_columns, balance_columns, entry_columns, identity_columns, source_fact_columns,
+    transfer_columns, transfer_record_columns,
+};
+
+/// Texts that differ between the databases.
+pub struct Statements {
+    /// Begins a writing transaction and reads database time and identity, locked in share mode.
+    pub begin: &'static str,
+    /// Begins a writing transaction on a shard that has no identity yet.
+    pub begin_unchecked: &'static str,
+    /// Begins a read of one snapshot and reads database time.
+    pub begin_snapshot: &'static str,
+    /// Database time.
+    pub now: &'static str,
+    /// 1 where the server refuses writes.
+    pub read_only: &'static str,
+
+    /// Locks decision rows in the order of the batch and reads them.
+    pub lock_accounts: &'static str,
+    /// Money and version, where the version is the one before.
+    pub write_accounts: &'static str,
+    /// Sets the mark and raises the version of those not yet quarantined.
+    pub quarantine: &'static str,
+    /// Whole accounts.
+    pub account_records: &'static str,
+    /// New accounts, without money.
+    pub insert_accounts: &'static str,
+    /// Upserts projected balances: a newer or equal version wins.
+    pub project_balances: &'static str,
+
+    /// Locks transfers in the order of the batch and reads them.
+    pub lock_transfers: &'static str,
+    /// Moves transfers on where the row is as expected.
+    pub advance_transfers: &'static str,
+    /// Whole transfers.
+    pub transfer_records: &'static str,
+    /// New transfers in state REQUESTED.
+    pub insert_transfers: &'static str,
+    /// Claims by key.
+    pub claims: &'static str,
+    /// New claims.
+    pub insert_claims: &'static str,
+    /// Deletes claims, each only while it names the transfer it came with.
+    pub delete_claims: &'static str,
+
+    /// Credit rows of transfers.
+    pub pivots: &'static str,
+    /// Both sides' rows of transfers.
+    pub entries_of: &'static str,
+    /// New entries and marks.
+    pub insert_entries: &'static str,
+
+    /// Creates the rows of originals that have none and locks all of them, in batch order.
+    pub lock_reversals: &'static str,
+    /// What is reversed of originals.
+    pub reversals: &'static str,
+    /// Adds to what is reversed.
+    pub add_reversed: &'static str,
+
+    /// Deletes outbox rows.
+    pub outbox_sent: &'static str,
+    /// Creates a lease that nobody holds, if there is none, and locks it.
+    pub lock_lease: &'static str,
+    /// Locks a mark and reads it.
+    pub lock_mark: &'static str,
+    /// Puts transfers on the list of stuck ones; those on it stay as they are.
+    pub add_stuck: &'static str,
+    /// Attempts and when to look again.
+    pub stuck_seen: &'static str,
+    /// Takes transfers off the list.
+    pub remove_stuck: &'static str,
+    /// Number, sum and oldest of what is not final: what is behind no mark yet, and the list.
+    pub standing: &'static str,
+
+    /// Number of accounts and sum of posted, per currency.
+    pub audit_posted: &'static str,
+    /// Accounts that do not add up.
+    pub audit_accounts: &'static str,
+    /// Entries that do not follow from the one before them.
+    pub audit_entries: &'static str,
+    /// Transfers and their debits, by id.
+    pub source_facts_of: &'static str,
+}
+
+pub(super) const IDENTITY: &str =
+    concat!("SELECT ", identity_columns!(), " FROM shard_identity i WHERE i.id = 1");
+
+pub(super) const MAP: &str = "SELECT shards, owners FROM shard_map WHERE version = ?";
+
+pub(super) const ACCOUNT: &str = concat!(
+    "SELECT ",
+    account_columns!(),
+    ", a.metadata, a.created_at FROM account_mst a WHERE a.id = ?"
+);
+
+/// An empty currency and status 0 stand for any.
+pub(super) const ACCOUNTS: &str = concat!(
+    "SELECT ",
+    account_columns!(),
+    ", a.metadata, a.created_at FROM account_mst a WHERE a.id > ? AND a.id >= ? AND a.id < ? \
+     AND (? = '' OR a.currency = ?) AND (? = 0 OR a.status = ?) ORDER BY a.id LIMIT ?"
+);
+
+pub(super) const DECISION_ROWS: &str = concat!(
+    "SELECT ",
+    account_columns!(),
+    " FROM account_mst a WHERE a.id > ? ORDER BY a.id LIMIT ?"
+);
+
+pub(super) const WRITE_SETTINGS: &str = "UPDATE account_mst SET status = ?, quarantined = ?, \
+    overdraft_limit = ?, metadata = COALESCE(?, metadata), version = ? WHERE id = ? AND version = ?";
+
+pub(super) const BALANCE: &str =
+    concat!("SELECT ", balance_columns!(), " FROM balances b WHERE b.account_id = ?");
+
+/// A projection that is ahead of its decision row, which only lost commits can explain.
+pub(super) const FORGET_BALANCE: &str = "DELETE FROM balances WHERE account_id = ? AND version = ?";
+
+/// Decision rows beside their projections.
+pub(super) const PROJECTIONS: &str = concat!(
+    "SELECT ",
+    account_columns!(),
+    ", ",
+    balance_columns!(),
+    " FROM account_mst a LEFT JOIN balances b ON b.account_id = a.id \
+     WHERE a.id > ? ORDER BY a.id LIMIT ?"
+);
+
+/// Marks have no version and are left out by the comparison.
+pub(super) const ENTRIES: &str = concat!(
+    "SELECT ",
+    entry_columns!(),
+    " FROM ledger_entries e WHERE e.account_id = ? AND e.version < ? \
+     ORDER BY e.version DESC LIMIT ?"
+);
+
+pub(super) const INCOMING: &str = concat!(
+    "SELECT ",
+    entry_columns!(),
+    " FROM ledger_entries e WHERE e.account_id = ? AND e.version < ? AND e.side = 2 \
+     AND e.transfer_id >= ? AND e.transfer_id < ? ORDER BY e.version DESC LIMIT ?"
+);
+
+/// State 0 and flag 0 before the reference stand for any.
+pub(super) const OUTGOING: &str = concat!(
+    "SELECT ",
+    transfer_record_columns!(),
+    " FROM transaction_status t WHERE t.source = ? AND t.id < ? AND t.id >= ? AND t.id < ? \
+     AND t.requested_at >= ? AND t.requested_at < ? AND (? = 0 OR t.state = ?) \
+     AND (? = 0 OR t.reference = ?) ORDER BY t.id DESC LIMIT ?"
+);
+
+pub(super) const CLAIMED_TRANSFER: &str = "SELECT transfer_id FROM idempotency_keys \
+    WHERE source = ? AND client = ? AND idempotency_key = ?";
+
+pub(super) const INSERT_OUTBOX: &str =
+    "INSERT INTO outbox (created_at, records, payload) VALUES (?, ?, ?)";
+
+pub(super) const OUTBOX: &str = "SELECT id, created_at, payload FROM outbox ORDER BY id LIMIT ?";
+
+pub(super) const OUTBOX_DEPTH: &str =
+    "SELECT CAST(COALESCE(SUM(records), 0) AS SIGNED), MIN(created_at) FROM outbox";
+
+/// The holder's own lease, or one that has run out.
+pub(super) const TAKE_LEASE: &str = "UPDATE leases SET holder = ?, expires_at = ? \
+    WHERE name = ? AND (holder = ? OR expires_at <= ?)";
+
+pub(super) const MOVE_MARK: &str = "UPDATE reconciler_mark SET position = ? WHERE name = ?";
+
+pub(super) const SCAN_TRANSFERS: &str = "SELECT id, state FROM transaction_status \
+    WHERE id > ? AND id < ? ORDER BY id LIMIT ?";
+
+pub(super) const SCAN_CLAIMS: &str = "SELECT source, client, idempotency_key, id \
+    FROM transaction_status WHERE id > ? AND id < ? ORDER BY id LIMIT ?";
+
+/// A transfer on the list that has no row reads NULL.
+pub(super) const STUCK: &str = concat!(
+    "SELECT s.transfer_id, s.attempts, s.since_at, s.next_at, ",
+    transfer_columns!(),
+    " FROM stuck_transfers s LEFT JOIN transaction_status t ON t.id = s.transfer_id \
+     WHERE s.next_at <= ? ORDER BY s.transfer_id LIMIT ?"
+);
+
+pub(super) const AUDIT_ENTRY_COUNT: &str =
+    "SELECT COUNT(*) FROM ledger_entries WHERE version IS NOT NULL";
+
+pub(super) const SOURCE_FACTS: &str = concat!(
+    "SELECT ",
+    source_fact_columns!(),
+    " FROM transaction_status t LEFT JOIN ledger_entries d ON d.transfer_id = t.id AND d.side = 1 \
+     WHERE t.id > ? AND t.id < ? ORDER BY t.id LIMIT ?"
+);
+
+pub(super) const CREDIT_FACTS: &str = concat!(
+    "SELECT ",
+    entry_columns!(),
+    " FROM ledger_entries e WHERE e.side = 2 AND e.transfer_id > ? AND e.transfer_id < ? \
+     ORDER BY e.transfer_id LIMIT ?"
+);
+
+pub(super) const DEBITS_WITHOUT_TRANSFER: &str = "SELECT e.transfer_id FROM ledger_entries e \
+    LEFT JOIN transaction_status t ON t.id = e.transfer_id \
+    WHERE e.side = 1 AND t.id IS NULL AND e.transfer_id > ? AND e.transfer_id < ? \
+    ORDER BY e.transfer_id LIMIT ?";
+
+pub(super) const INSERT_IDENTITY: &str = "INSERT INTO shard_identity (id, cluster_id, shard, \
+    map_version, partitions, generation, map_fingerprint, created_at) \
+    VALUES (1, ?, ?, ?, ?, ?, ?, ?)";
+
+pub(super) const INSERT_MAP: &str =
+    "INSERT INTO shard_map (version, shards, owners, created_at) VALUES (?, ?, ?, ?)";
+
+/// What sqlx keeps of the migrations that were applied.
+pub(super) const APPLIED: &str =
+    "SELECT version FROM _sqlx_migrations WHERE success = TRUE ORDER BY version";
+
+pub(super) const IN_USE: &str = "SELECT COUNT(*) FROM (SELECT 1 FROM account_mst LIMIT 1) AS some";

@@ -1,0 +1,352 @@
+//! Writing transactions.
+
+use super::driver::{Arg, Driver};
+use super::link::Link;
+use super::row::Row;
+use super::{decode, hex, outbox, projection, statements, transfer_batch};
+use crate::broker::Record;
+use crate::domain::{
+    AccountChange, AccountId, AccountRow, EntryRow, Pivot, Shard, StageWrite, State, Timestamp,
+    TransferId, TransferRow,
+};
+use crate::routing::slot_of;
+use crate::store::{
+    AccountRecord, AccountSettings, BalanceRow, Claim, ClaimKey, NewTransfer, StoreError, Tx,
+};
+use async_trait::async_trait;
+use serde::Serialize;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+/// A writing transaction whose shard's identity was compared.
+pub(super) struct SqlTx<D: Driver> {
+    link: Link<D>,
+    now: Timestamp,
+}
+
+impl<D: Driver> SqlTx<D> {
+    pub fn new(link: Link<D>, now: Timestamp) -> Self {
+        Self { link, now }
+    }
+
+    /// Database time, read when it began.
+    pub fn at(&self) -> Timestamp {
+        self.now
+    }
+
+    /// The rows of one statement.
+    pub async fn fetch(&mut self, sql: &'static str, args: &[Arg]) -> Result<Vec<Row>, StoreError> {
+        self.link.fetch(sql, args).await
+    }
+
+    /// How many rows one statement matched.
+    pub async fn execute(&mut self, sql: &'static str, args: &[Arg]) -> Result<u64, StoreError> {
+        self.link.execute(sql, args).await
+    }
+
+    /// Commits.
+    pub async fn finish(self) -> Result<(), StoreError> {
+        self.link.commit().await
+    }
+
+    /// The rows of a batch statement; none for an empty batch.
+    async fn fetch_batch<R: Serialize + Send>(
+        &mut self,
+        sql: &'static str,
+        rows: Vec<R>,
+    ) -> Result<Vec<Row>, StoreError> {
+        if rows.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.fetch(sql, &[Arg::rows(rows)]).await
+    }
+
+    /// How many rows a batch statement matched; none for an empty batch.
+    async fn execute_batch<R: Serialize + Send>(
+        &mut self,
+        sql: &'static str,
+        rows: Vec<R>,
+    ) -> Result<u64, StoreError> {
+        if rows.is_empty() {
+            return Ok(0);
+        }
+        self.execute(sql, &[Arg::rows(rows)]).await
+    }
+
+    /// Writes projected balances.
+    pub async fn project(&mut self, rows: &[BalanceRow]) -> Result<(), StoreError> {
+        let rows = projection::newest(rows);
+        let batch = rows.into_values().map(projection::columns).collect();
+        self.execute_batch(D::STATEMENTS.project_balances, batch).await?;
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl<D: Driver> Tx for SqlTx<D> {
+    fn shard(&self) -> Shard {
+        self.link.shard()
+    }
+
+    fn now(&self) -> Timestamp {
+        self.now
+    }
+
+    async fn lock_accounts(
+        &mut self,
+        ids: &BTreeSet<AccountId>,
+    ) -> Result<BTreeMap<AccountId, AccountRow>, StoreError> {
+        let rows = self.fetch_batch(D::STATEMENTS.lock_accounts, account_ids(ids)).await?;
+        decode::keyed(rows, decode::account, |row| row.id.clone())
+    }
+
+    async fn write_accounts(&mut self, changes: &[AccountChange]) -> Result<u64, StoreError> {
+        let mut rows: Vec<_> = changes
+            .iter()
+            .map(|to| (to.id.as_str(), to.posted, to.held, to.version_before, to.version))
+            .collect();
+        rows.sort_unstable();
+        self.execute_batch(D::STATEMENTS.write_accounts, rows).await
+    }
+
+    async fn transfers(
+        &mut self,
+        ids: &[TransferId],
+    ) -> Result<HashMap<TransferId, TransferRow>, StoreError> {
+        if ids.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let batch = transfer_batch(ids.iter().copied());
+        let rows = self.fetch(D::STATEMENTS.lock_transfers, &[batch]).await?;
+        decode::keyed(rows, decode::transfer, |row| row.terms.id)
+    }
+
+    async fn advance_transfers(&mut self, writes: &[StageWrite]) -> Result<u64, StoreError> {
+        let mut writes: Vec<&StageWrite> = writes.iter().collect();
+        writes.sort_unstable_by_key(|write| write.terms.id);
+        let rows = writes.into_iter().map(stage_columns).collect();
+        self.execute_batch(D::STATEMENTS.advance_transfers, rows).await
+    }
+
+    async fn pivots(
+        &mut self,
+        ids: &[TransferId],
+    ) -> Result<HashMap<TransferId, Pivot>, StoreError> {
+        if ids.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let batch = transfer_batch(ids.iter().copied());
+        let rows = self.fetch(D::STATEMENTS.pivots, &[batch]).await?;
+        let entries = decode::all(rows, decode::entry)?;
+        Ok(entries.iter().filter_map(|entry| Some((entry.transfer, entry.pivot()?))).collect())
+    }
+
+    async fn insert_entries(&mut self, entries: &[EntryRow]) -> Result<u64, StoreError> {
+        let mut entries: Vec<&EntryRow> = entries.iter().collect();
+        entries.sort_unstable_by_key(|entry| (entry.transfer, entry.side));
+        let rows = entries.into_iter().map(entry_columns).collect();
+        self.execute_batch(D::STATEMENTS.insert_entries, rows).await
+    }
+
+    async fn claims(&mut self, keys: &[ClaimKey]) -> Result<HashMap<ClaimKey, Claim>, StoreError> {
+        let keys: BTreeSet<&ClaimKey> = keys.iter().collect();
+        let rows = keys.into_iter().map(claim_key_columns).collect();
+        let rows = self.fetch_batch(D::STATEMENTS.claims, rows).await?;
+        rows.into_iter().map(|mut row| decode::claim(&mut row)).collect()
+    }
+
+    async fn insert_transfers(&mut self, transfers: &[NewTransfer]) -> Result<(), StoreError> {
+        let mut ordered: Vec<&NewTransfer> = transfers.iter().collect();
+        ordered.sort_unstable_by(|one, other| one.claim.cmp(&other.claim));
+        let claims = ordered.iter().copied().map(claim_columns).collect();
+        self.execute_batch(D::STATEMENTS.insert_claims, claims).await?;
+        ordered.sort_unstable_by_key(|transfer| transfer.terms.id);
+        let rows = ordered.into_iter().map(transfer_columns).collect();
+        self.execute_batch(D::STATEMENTS.insert_transfers, rows).await?;
+        Ok(())
+    }
+
+    async fn insert_outbox(&mut self, records: &[Record]) -> Result<(), StoreError> {
+        if records.is_empty() {
+            return Ok(());
+        }
+        let payload = outbox::encode(self.link.shard(), records)?;
+        let count = i64::try_from(records.len()).unwrap_or(i64::MAX);
+        let args = [self.now.into(), Arg::Int(count), Arg::Bytes(payload)];
+        self.execute(statements::INSERT_OUTBOX, &args).await?;
+        Ok(())
+    }
+
+    async fn lock_reversed(
+        &mut self,
+        originals: &BTreeSet<TransferId>,
+    ) -> Result<BTreeMap<TransferId, i64>, StoreError> {
+        if originals.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let batch = [transfer_batch(originals.iter().copied())];
+        self.execute(D::STATEMENTS.lock_reversals, &batch).await?;
+        let rows = self.fetch(D::STATEMENTS.reversals, &batch).await?;
+        rows.into_iter().map(|mut row| Ok((row.transfer()?, row.int()?))).collect()
+    }
+
+    async fn add_reversed(
+        &mut self,
+        changes: &BTreeMap<TransferId, i64>,
+    ) -> Result<u64, StoreError> {
+        let rows = changes.iter().map(|(id, change)| (id.hex(), *change)).collect();
+        self.execute_batch(D::STATEMENTS.add_reversed, rows).await
+    }
+
+    async fn quarantine(&mut self, ids: &BTreeSet<AccountId>) -> Result<(), StoreError> {
+        self.execute_batch(D::STATEMENTS.quarantine, account_ids(ids)).await?;
+        Ok(())
+    }
+
+    async fn insert_accounts(&mut self, accounts: &[AccountRecord]) -> Result<u64, StoreError> {
+        let at = self.now;
+        let mut rows: Vec<_> =
+            accounts.iter().map(|account| account_columns(account, at)).collect();
+        rows.sort_unstable();
+        let inserted = self.execute_batch(D::STATEMENTS.insert_accounts, rows).await?;
+        let fresh = |account: &AccountRecord| AccountRow {
+            posted: 0,
+            held: 0,
+            version: 1,
+            ..account.row.clone()
+        };
+        let balances: Vec<BalanceRow> =
+            accounts.iter().map(|account| BalanceRow { row: fresh(account), as_of: at }).collect();
+        self.project(&balances).await?;
+        Ok(inserted)
+    }
+
+    async fn account_records(
+        &mut self,
+        ids: &BTreeSet<AccountId>,
+    ) -> Result<BTreeMap<AccountId, AccountRecord>, StoreError> {
+        let rows = self.fetch_batch(D::STATEMENTS.account_records, account_ids(ids)).await?;
+        decode::keyed(rows, decode::account_record, |record| record.row.id.clone())
+    }
+
+    async fn write_settings(&mut self, settings: &AccountSettings) -> Result<u64, StoreError> {
+        let row = &settings.row;
+        let args = [
+            row.status.code().into(),
+            i64::from(row.quarantined).into(),
+            row.overdraft_limit.into(),
+            settings.metadata.as_deref().into(),
+            row.version.into(),
+            row.id.as_str().into(),
+            settings.version_before.into(),
+        ];
+        let written = self.execute(statements::WRITE_SETTINGS, &args).await?;
+        if written > 0 {
+            self.project(&[BalanceRow { row: row.clone(), as_of: self.now }]).await?;
+        }
+        Ok(written)
+    }
+
+    async fn commit(self: Box<Self>) -> Result<(), StoreError> {
+        self.link.commit().await
+    }
+}
+
+fn account_ids(ids: &BTreeSet<AccountId>) -> Vec<(&str,)> {
+    ids.iter().map(|id| (id.as_str(),)).collect()
+}
+
+fn account_columns(account: &AccountRecord, at: Timestamp) -> impl Serialize + Ord + '_ {
+    let row = &account.row;
+    (
+        row.id.as_str(),
+        slot_of(&row.id).number(),
+        row.currency.as_str(),
+        row.kind.code(),
+        row.status.code(),
+        i64::from(row.quarantined),
+        row.overdraft_limit,
+        account.metadata.as_str(),
+        at.micros(),
+    )
+}
+
+/// A hold and a refusal at hold remember what caused them as the hold's cause, every end as the
+/// end's.
+fn stage_columns(write: &StageWrite) -> impl Serialize + '_ {
+    let terms = &write.terms;
+    let at = write.at.micros();
+    let held = write.to == State::Held;
+    let at_hold = held || (write.from == State::Requested && write.to == State::Rejected);
+    let attempt = i64::from(write.cause.attempt);
+    let cause = |wanted: bool| (write.cause.offset.filter(|_| wanted), wanted.then_some(attempt));
+    let ((hold_offset, hold_attempt), (final_offset, final_attempt)) =
+        (cause(at_hold), cause(!held));
+    (
+        terms.id.hex(),
+        terms.source.as_str(),
+        terms.amount.minor(),
+        terms.amount.currency(),
+        write.from.code(),
+        write.to.code(),
+        write.reason.map(|reason| reason.code()),
+        held.then_some(at),
+        write.hold_deadline.filter(|_| held).map(Timestamp::micros),
+        (!held).then_some(at),
+        hold_offset,
+        hold_attempt,
+        final_offset,
+        final_attempt,
+    )
+}
+
+fn entry_columns(entry: &EntryRow) -> impl Serialize + '_ {
+    let money = entry.outcome.ok();
+    (
+        entry.transfer.hex(),
+        entry.side.code(),
+        entry.account.as_str(),
+        entry.counterparty.as_str(),
+        entry.currency,
+        money.map_or(0, |money| money.amount.minor()),
+        money.map(|money| money.balance_after),
+        money.map(|money| money.version),
+        entry.outcome.err().map(|reason| reason.code()),
+        entry.at.micros(),
+        entry.cause.offset,
+        entry.cause.attempt,
+    )
+}
+
+fn claim_key_columns(key: &ClaimKey) -> impl Serialize + '_ {
+    (key.source.as_str(), key.client.as_str(), key.key.as_str())
+}
+
+fn claim_columns(transfer: &NewTransfer) -> impl Serialize + '_ {
+    let claim = &transfer.claim;
+    (
+        claim.source.as_str(),
+        claim.client.as_str(),
+        claim.key.as_str(),
+        transfer.terms.id.hex(),
+        hex(&transfer.fingerprint),
+        transfer.fingerprint_version,
+    )
+}
+
+fn transfer_columns(transfer: &NewTransfer) -> impl Serialize + '_ {
+    let terms = &transfer.terms;
+    (
+        terms.id.hex(),
+        terms.source.as_str(),
+        terms.destination.as_str(),
+        terms.amount.minor(),
+        terms.amount.currency(),
+        terms.reverses.map(TransferId::hex),
+        transfer.claim.client.as_str(),
+        transfer.claim.key.as_str(),
+        transfer.description.as_deref(),
+        transfer.reference.as_deref(),
+        transfer.metadata.as_deref(),
+        transfer.at.micros(),
+    )
+}

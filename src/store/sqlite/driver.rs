@@ -1,0 +1,241 @@
+//! Connections to SQLite files, and what SQLite's errors mean.
+
+use super::statements::STATEMENTS;
+use crate::domain::{Shard, Timestamp};
+use crate::store::sql::driver::{Arg, Bounds, Driver, Fault, Value};
+use crate::store::sql::statements::Statements;
+use crate::store::sql::{Opening, SqlStore};
+use crate::store::{Constraint, StoreError};
+use futures::future::BoxFuture;
+use sqlx::sqlite::{
+    SqliteArguments, SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePoolOptions,
+    SqliteRow, SqliteSynchronous,
+};
+use sqlx::{Arguments, Pool, Row, Sqlite, TypeInfo, ValueRef};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// The shards of one cluster in one directory.
+pub type SqliteStore = SqlStore<SqliteDriver>;
+
+/// How long a transaction waits for another process's, in SQLite itself.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a transaction waits for those of its own process: they queue for one connection.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Connections for reads, which never wait for a writer.
+const READERS: u32 = 4;
+
+/// Where the files are, and how long a statement may take.
+#[derive(Clone, Debug)]
+pub struct SqliteSettings {
+    /// The directory; shard N is the file `shard-N.db`.
+    pub dir: PathBuf,
+    /// A statement that takes longer fails.
+    pub statement_timeout: Duration,
+}
+
+impl SqliteSettings {
+    /// A directory, with the default bound of 30 s.
+    pub fn new(dir: impl Into<PathBuf>) -> Self {
+        Self { dir: dir.into(), statement_timeout: Duration::from_secs(30) }
+    }
+
+    pub(super) fn file(&self, shard: Shard) -> PathBuf {
+        self.dir.join(format!("shard-{shard}.db"))
+    }
+
+    /// How many shards have files, from 0 on.
+    pub(super) fn existing_shards(&self) -> u16 {
+        let exists = |shard: &u16| self.file(Shard(*shard)).exists();
+        u16::try_from((0..u16::MAX).take_while(exists).count()).unwrap_or(u16::MAX)
+    }
+}
+
+/// Durable on commit: the write-ahead log is synchronised at every COMMIT (on macOS to the
+/// platter too).
+pub(super) fn options(file: &Path) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(file)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .pragma("fullfsync", "ON")
+        .foreign_keys(false)
+        .busy_timeout(BUSY_TIMEOUT)
+}
+
+impl SqliteStore {
+    /// Opens the files of a directory that was migrated.
+    pub async fn open(settings: &SqliteSettings) -> Result<Self, StoreError> {
+        let shards = settings.existing_shards();
+        if shards == 0 {
+            let detail = format!("{} has no shard: run `holdfast migrate`", settings.dir.display());
+            return Err(StoreError::Failed { shard: Shard(0), detail });
+        }
+        Self::open_with(SqliteDriver::new(settings, shards), Opening::AllShards).await
+    }
+}
+
+/// The files of one directory.
+pub struct SqliteDriver {
+    files: Vec<File>,
+    statement_timeout: Duration,
+}
+
+impl SqliteDriver {
+    /// Connects when it is asked for something.
+    pub(super) fn new(settings: &SqliteSettings, shards: u16) -> Self {
+        let files = (0..shards).map(|shard| File::new(settings, Shard(shard))).collect();
+        Self { files, statement_timeout: settings.statement_timeout }
+    }
+}
+
+struct File {
+    path: String,
+    writer: Pool<Sqlite>,
+    readers: Pool<Sqlite>,
+}
+
+impl File {
+    /// One connection writes, so that transactions of this process queue in order instead of
+    /// polling for SQLite's lock.
+    fn new(settings: &SqliteSettings, shard: Shard) -> Self {
+        let path = settings.file(shard);
+        let pool = |connections: u32| {
+            SqlitePoolOptions::new()
+                .max_connections(connections)
+                .acquire_timeout(ACQUIRE_TIMEOUT)
+                .test_before_acquire(false)
+                .idle_timeout(None)
+                .max_lifetime(None)
+                .connect_lazy_with(options(&path))
+        };
+        Self { path: path.display().to_string(), writer: pool(1), readers: pool(READERS) }
+    }
+}
+
+impl Driver for SqliteDriver {
+    type Database = Sqlite;
+
+    const STATEMENTS: &'static Statements = &STATEMENTS;
+
+    fn shards(&self) -> u16 {
+        u16::try_from(self.files.len()).unwrap_or(u16::MAX)
+    }
+
+    fn writers(&self, shard: Shard) -> &Pool<Sqlite> {
+        &self.files[usize::from(shard.0)].writer
+    }
+
+    fn readers(&self, shard: Shard) -> &Pool<Sqlite> {
+        &self.files[usize::from(shard.0)].readers
+    }
+
+    fn address(&self, shard: Shard) -> &str {
+        &self.files[usize::from(shard.0)].path
+    }
+
+    fn bounds(&self) -> Bounds {
+        Bounds { statement: self.statement_timeout, audit: Duration::from_secs(3600) }
+    }
+
+    /// SQLite's own clock has milliseconds only.
+    fn time(_: Option<i64>) -> Timestamp {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Timestamp::from_micros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
+    }
+
+    fn script<'a>(
+        conn: &'a mut SqliteConnection,
+        sql: &'static str,
+    ) -> BoxFuture<'a, Result<Vec<Vec<Value>>, sqlx::Error>> {
+        Box::pin(async move { values(&sqlx::raw_sql(sql).fetch_all(conn).await?) })
+    }
+
+    fn fetch<'a>(
+        conn: &'a mut SqliteConnection,
+        sql: &'static str,
+        args: &'a [Arg],
+    ) -> BoxFuture<'a, Result<Vec<Vec<Value>>, sqlx::Error>> {
+        Box::pin(async move { values(&sqlx::query_with(sql, bind(args)?).fetch_all(conn).await?) })
+    }
+
+    fn execute<'a>(
+        conn: &'a mut SqliteConnection,
+        sql: &'static str,
+        args: &'a [Arg],
+    ) -> BoxFuture<'a, Result<u64, sqlx::Error>> {
+        Box::pin(async move {
+            Ok(sqlx::query_with(sql, bind(args)?).execute(conn).await?.rows_affected())
+        })
+    }
+
+    fn fault(error: &dyn sqlx::error::DatabaseError) -> Fault {
+        let code: u32 = error.code().and_then(|code| code.parse().ok()).unwrap_or(0);
+        match (code & 0xff, code) {
+            (SQLITE_BUSY | SQLITE_LOCKED, _) => Fault::Retry,
+            (SQLITE_READONLY | SQLITE_IOERR | SQLITE_FULL | SQLITE_CANTOPEN, _) => {
+                Fault::Unavailable
+            }
+            (_, SQLITE_CONSTRAINT_CHECK) => Fault::Check,
+            (_, SQLITE_CONSTRAINT_PRIMARYKEY | SQLITE_CONSTRAINT_UNIQUE) => {
+                Fault::Duplicate(constraint(error.message()))
+            }
+            _ if error.message().starts_with("no such table") => Fault::Missing,
+            _ => Fault::Failed,
+        }
+    }
+}
+
+// Result codes, https://www.sqlite.org/rescode.html
+const SQLITE_BUSY: u32 = 5;
+const SQLITE_LOCKED: u32 = 6;
+const SQLITE_READONLY: u32 = 8;
+const SQLITE_IOERR: u32 = 10;
+const SQLITE_FULL: u32 = 13;
+const SQLITE_CANTOPEN: u32 = 14;
+const SQLITE_CONSTRAINT_CHECK: u32 = 275;
+const SQLITE_CONSTRAINT_PRIMARYKEY: u32 = 1555;
+const SQLITE_CONSTRAINT_UNIQUE: u32 = 2067;
+
+/// From `UNIQUE constraint failed: table.column, …`.
+fn constraint(message: &str) -> Constraint {
+    let columns = message.rsplit("failed: ").next().unwrap_or("");
+    match columns.split('.').next().unwrap_or("") {
+        "idempotency_keys" => Constraint::Claim,
+        "transaction_status" => Constraint::Transfer,
+        "ledger_entries" if columns.contains("version") => Constraint::EntryVersion,
+        "ledger_entries" => Constraint::Entry,
+        "account_mst" => Constraint::Account,
+        _ => Constraint::Other,
+    }
+}
+
+fn bind(args: &[Arg]) -> Result<SqliteArguments, sqlx::Error> {
+    let mut bound = SqliteArguments::default();
+    for arg in args {
+        match arg {
+            Arg::Null => bound.add(None::<i64>),
+            Arg::Int(number) => bound.add(*number),
+            Arg::Text(text) => bound.add(text.clone()),
+            Arg::Bytes(bytes) => bound.add(bytes.clone()),
+        }
+        .map_err(sqlx::Error::Encode)?;
+    }
+    Ok(bound)
+}
+
+fn values(rows: &[SqliteRow]) -> Result<Vec<Vec<Value>>, sqlx::Error> {
+    let column = |row: &SqliteRow, index: usize| {
+        let raw = row.try_get_raw(index)?;
+        if raw.is_null() {
+            return Ok(Value::Null);
+        }
+        if raw.type_info().name() == "INTEGER" {
+            return Ok(Value::Int(row.try_get_unchecked(index)?));
+        }
+        Ok(Value::Bytes(row.try_get_unchecked(index)?))
+    };
+    rows.iter().map(|row| (0..row.len()).map(|index| column(row, index)).collect()).collect()
+}

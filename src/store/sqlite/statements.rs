@@ -1,0 +1,260 @@
+//! The texts in SQLite's words. Batches are unpacked by `json_each`; `CROSS JOIN` keeps the order
+//! of a join; there are no lock clauses, since `BEGIN IMMEDIATE` has locked the file.
+
+use crate::store::sql::columns::{
+    account_columns, entry_columns, identity_columns, source_fact_columns, transfer_columns,
+    transfer_record_columns,
+};
+use crate::store::sql::statements::Statements;
+
+/// `batch!(name kind index, …)`: the rows of a JSON parameter as a table `v`.
+macro_rules! batch {
+    ($($name:ident $kind:ident $index:literal),+) => {
+        concat!("(SELECT ", batch!(@columns $($name $kind $index),+), " FROM json_each(?)) AS v")
+    };
+    (@columns $name:ident $kind:ident $index:literal $(, $names:ident $kinds:ident $indexes:literal)+) => {
+        concat!(
+            batch!(@$kind $index), " AS ", stringify!($name), ", ",
+            batch!(@columns $($names $kinds $indexes),+)
+        )
+    };
+    (@columns $name:ident $kind:ident $index:literal) => {
+        concat!(batch!(@$kind $index), " AS ", stringify!($name))
+    };
+    (@hex $index:literal) => { concat!("unhex(value->>", $index, ")") };
+    (@$kind:ident $index:literal) => { concat!("value->>", $index) };
+}
+
+pub(super) const STATEMENTS: Statements = Statements {
+    begin: concat!(
+        "BEGIN IMMEDIATE; SELECT NULL, ",
+        identity_columns!(),
+        " FROM shard_identity i WHERE i.id = 1"
+    ),
+    begin_unchecked: "BEGIN IMMEDIATE",
+    begin_snapshot: "BEGIN; SELECT NULL FROM shard_identity",
+    now: "SELECT NULL",
+    read_only: "SELECT 0",
+
+    lock_accounts: concat!(
+        "SELECT ",
+        account_columns!(),
+        " FROM ",
+        batch!(id text 0),
+        " CROSS JOIN account_mst a ON a.id = v.id"
+    ),
+    write_accounts: concat!(
+        "UPDATE account_mst SET posted = v.posted, held = v.held, version = v.version FROM ",
+        batch!(id text 0, posted int 1, held int 2, version_before int 3, version int 4),
+        " WHERE account_mst.id = v.id AND account_mst.version = v.version_before"
+    ),
+    quarantine: concat!(
+        "UPDATE account_mst SET quarantined = 1, version = version + 1 FROM ",
+        batch!(id text 0),
+        " WHERE account_mst.id = v.id AND account_mst.quarantined = 0"
+    ),
+    account_records: concat!(
+        "SELECT ",
+        account_columns!(),
+        ", a.metadata, a.created_at FROM ",
+        batch!(id text 0),
+        " CROSS JOIN account_mst a ON a.id = v.id"
+    ),
+    insert_accounts: concat!(
+        "INSERT INTO account_mst (id, slot, currency, kind, status, quarantined, overdraft_limit, \
+         posted, held, version, metadata, created_at) SELECT v.id, v.slot, v.currency, v.kind, \
+         v.status, v.quarantined, v.overdraft_limit, 0, 0, 1, v.metadata, v.created_at FROM ",
+        batch!(
+            id text 0, slot int 1, currency text 2, kind int 3, status int 4, quarantined int 5,
+            overdraft_limit int 6, metadata text 7, created_at int 8
+        )
+    ),
+    project_balances: concat!(
+        "INSERT INTO balances (account_id, currency, kind, status, overdraft_limit, posted, held, \
+         version, as_of) SELECT v.id, v.currency, v.kind, v.status, v.overdraft_limit, v.posted, \
+         v.held, v.version, v.as_of FROM ",
+        batch!(
+            id text 0, currency text 1, kind int 2, status int 3, overdraft_limit int 4,
+            posted int 5, held int 6, version int 7, as_of int 8
+        ),
+        " WHERE true ON CONFLICT (account_id) DO UPDATE SET currency = excluded.currency, \
+         kind = excluded.kind, status = excluded.status, \
+         overdraft_limit = excluded.overdraft_limit, posted = excluded.posted, \
+         held = excluded.held, version = excluded.version, as_of = excluded.as_of \
+         WHERE excluded.version >= balances.version"
+    ),
+
+    lock_transfers: concat!(
+        "SELECT ",
+        transfer_columns!(),
+        " FROM ",
+        batch!(id hex 0),
+        " CROSS JOIN transaction_status t ON t.id = v.id"
+    ),
+    advance_transfers: concat!(
+        "UPDATE transaction_status AS t SET state = v.to_state, reason = v.reason, \
+         held_at = COALESCE(v.held_at, t.held_at), \
+         hold_deadline = COALESCE(v.hold_deadline, t.hold_deadline), \
+         completed_at = v.completed_at, \
+         hold_offset = COALESCE(v.hold_offset, t.hold_offset), \
+         hold_attempt = COALESCE(v.hold_attempt, t.hold_attempt), \
+         final_offset = v.final_offset, \
+         final_attempt = COALESCE(v.final_attempt, t.final_attempt) FROM ",
+        batch!(
+            id hex 0, source text 1, amount int 2, currency text 3, from_state int 4,
+            to_state int 5, reason int 6, held_at int 7, hold_deadline int 8, completed_at int 9,
+            hold_offset int 10, hold_attempt int 11, final_offset int 12, final_attempt int 13
+        ),
+        " WHERE t.id = v.id AND t.state = v.from_state AND t.source = v.source \
+         AND t.amount = v.amount AND t.currency = v.currency"
+    ),
+    transfer_records: concat!(
+        "SELECT ",
+        transfer_record_columns!(),
+        " FROM ",
+        batch!(id hex 0),
+        " CROSS JOIN transaction_status t ON t.id = v.id"
+    ),
+    insert_transfers: concat!(
+        "INSERT INTO transaction_status (id, source, destination, amount, currency, state, \
+         reverses, client, idempotency_key, description, reference, metadata, requested_at) \
+         SELECT v.id, v.source, v.destination, v.amount, v.currency, 1, v.reverses, v.client, \
+         v.idempotency_key, v.description, v.reference, v.metadata, v.requested_at FROM ",
+        batch!(
+            id hex 0, source text 1, destination text 2, amount int 3, currency text 4,
+            reverses hex 5, client text 6, idempotency_key text 7, description text 8,
+            reference text 9, metadata text 10, requested_at int 11
+        )
+    ),
+    claims: concat!(
+        "SELECT k.source, k.client, k.idempotency_key, k.transfer_id, k.fingerprint, \
+         k.fingerprint_version FROM ",
+        batch!(source text 0, client text 1, idempotency_key text 2),
+        " CROSS JOIN idempotency_keys k ON k.source = v.source AND k.client = v.client \
+         AND k.idempotency_key = v.idempotency_key"
+    ),
+    insert_claims: concat!(
+        "INSERT INTO idempotency_keys (source, client, idempotency_key, transfer_id, fingerprint, \
+         fingerprint_version) SELECT v.source, v.client, v.idempotency_key, v.transfer_id, \
+         v.fingerprint, v.fingerprint_version FROM ",
+        batch!(
+            source text 0, client text 1, idempotency_key text 2, transfer_id hex 3,
+            fingerprint hex 4, fingerprint_version int 5
+        )
+    ),
+    delete_claims: concat!(
+        "DELETE FROM idempotency_keys WHERE (source, client, idempotency_key) IN (\
+         SELECT k.source, k.client, k.idempotency_key FROM ",
+        batch!(source text 0, client text 1, idempotency_key text 2, transfer_id hex 3),
+        " CROSS JOIN idempotency_keys k ON k.source = v.source AND k.client = v.client \
+         AND k.idempotency_key = v.idempotency_key AND k.transfer_id = v.transfer_id)"
+    ),
+
+    pivots: concat!(
+        "SELECT ",
+        entry_columns!(),
+        " FROM ",
+        batch!(id hex 0),
+        " CROSS JOIN ledger_entries e ON e.transfer_id = v.id AND e.side = 2"
+    ),
+    entries_of: concat!(
+        "SELECT ",
+        entry_columns!(),
+        " FROM ",
+        batch!(id hex 0),
+        " CROSS JOIN ledger_entries e ON e.transfer_id = v.id"
+    ),
+    insert_entries: concat!(
+        "INSERT INTO ledger_entries (transfer_id, side, account_id, counterparty, currency, \
+         amount, balance_after, version, reason, created_at, cause_offset, cause_attempt) \
+         SELECT v.transfer_id, v.side, v.account_id, v.counterparty, v.currency, v.amount, \
+         v.balance_after, v.version, v.reason, v.created_at, v.cause_offset, v.cause_attempt FROM ",
+        batch!(
+            transfer_id hex 0, side int 1, account_id text 2, counterparty text 3,
+            currency text 4, amount int 5, balance_after int 6, version int 7, reason int 8,
+            created_at int 9, cause_offset int 10, cause_attempt int 11
+        )
+    ),
+
+    lock_reversals: concat!(
+        "INSERT INTO reversals (original, reversed) SELECT v.id, 0 FROM ",
+        batch!(id hex 0),
+        " WHERE true ON CONFLICT DO NOTHING"
+    ),
+    reversals: concat!(
+        "SELECT r.original, r.reversed FROM ",
+        batch!(id hex 0),
+        " CROSS JOIN reversals r ON r.original = v.id"
+    ),
+    add_reversed: concat!(
+        "UPDATE reversals SET reversed = reversed + v.change FROM ",
+        batch!(id hex 0, change int 1),
+        " WHERE reversals.original = v.id"
+    ),
+
+    outbox_sent: "DELETE FROM outbox WHERE id IN (SELECT value->>0 FROM json_each(?))",
+    lock_lease: "INSERT INTO leases (name, holder, expires_at) VALUES (?, '', 0) \
+        ON CONFLICT DO NOTHING",
+    lock_mark: "SELECT position FROM reconciler_mark WHERE name = ?",
+    add_stuck: concat!(
+        "INSERT INTO stuck_transfers (transfer_id, attempts, since_at, next_at) \
+         SELECT v.id, 0, v.since_at, v.since_at FROM ",
+        batch!(id hex 0, since_at int 1),
+        " WHERE true ON CONFLICT DO NOTHING"
+    ),
+    stuck_seen: concat!(
+        "UPDATE stuck_transfers SET attempts = v.attempts, next_at = v.next_at FROM ",
+        batch!(id hex 0, attempts int 1, next_at int 2),
+        " WHERE stuck_transfers.transfer_id = v.id"
+    ),
+    remove_stuck: "DELETE FROM stuck_transfers \
+        WHERE transfer_id IN (SELECT unhex(value->>0) FROM json_each(?))",
+    standing: "SELECT t.currency, t.state, COUNT(*), \
+        SUM(t.amount >> 32) || ':' || SUM(t.amount & 4294967295), MIN(t.requested_at) \
+        FROM (SELECT id FROM transaction_status \
+            WHERE id > (SELECT position FROM reconciler_mark WHERE name = 'recent') \
+            UNION SELECT transfer_id FROM stuck_transfers) AS open \
+        CROSS JOIN transaction_status t ON t.id = open.id WHERE t.state IN (1, 2) \
+        GROUP BY t.currency, t.state ORDER BY t.currency, t.state",
+
+    audit_posted: "SELECT currency, COUNT(*), \
+        SUM(posted >> 32) || ':' || SUM(posted & 4294967295) \
+        FROM account_mst GROUP BY currency ORDER BY currency",
+    audit_accounts: concat!(
+        "SELECT ",
+        account_columns!(),
+        ", e.high || ':' || e.low, h.high || ':' || h.low, b.posted, b.held, b.version \
+         FROM account_mst a \
+         LEFT JOIN (SELECT account_id, SUM(signed >> 32) AS high, \
+            SUM(signed & 4294967295) AS low \
+            FROM (SELECT account_id, CASE side WHEN 1 THEN -amount ELSE amount END AS signed \
+                FROM ledger_entries WHERE version IS NOT NULL) GROUP BY account_id) AS e \
+            ON e.account_id = a.id \
+         LEFT JOIN (SELECT source, SUM(amount >> 32) AS high, SUM(amount & 4294967295) AS low \
+            FROM transaction_status WHERE state = 2 GROUP BY source) AS h ON h.source = a.id \
+         LEFT JOIN balances b ON b.account_id = a.id \
+         WHERE a.posted <> COALESCE(e.high * 4294967296 + e.low, 0) \
+            OR a.held <> COALESCE(h.high * 4294967296 + h.low, 0) \
+            OR b.account_id IS NULL OR a.posted <> b.posted OR a.held <> b.held \
+            OR a.version <> b.version OR a.status <> b.status OR a.currency <> b.currency \
+            OR a.kind <> b.kind OR a.overdraft_limit <> b.overdraft_limit OR a.version < 1 \
+            OR a.held < 0 OR a.overdraft_limit < 0 OR ABS(a.posted) > 4611686018427387904 \
+            OR a.posted - a.held < -4611686018427387904 \
+            OR (a.kind = 1 AND a.posted - a.held < -a.overdraft_limit) \
+         ORDER BY a.id"
+    ),
+    audit_entries: "SELECT account_id, version, transfer_id, balance_after, before, signed \
+        FROM (SELECT account_id, version, transfer_id, balance_after, \
+            LAG(balance_after, 1, 0) OVER (PARTITION BY account_id ORDER BY version) AS before, \
+            CASE side WHEN 1 THEN -amount ELSE amount END AS signed \
+            FROM ledger_entries WHERE version IS NOT NULL) \
+        WHERE balance_after <> before + signed ORDER BY account_id, version",
+    source_facts_of: concat!(
+        "SELECT ",
+        source_fact_columns!(),
+        " FROM ",
+        batch!(id hex 0),
+        " CROSS JOIN transaction_status t ON t.id = v.id \
+         LEFT JOIN ledger_entries d ON d.transfer_id = t.id AND d.side = 1"
+    ),
+};
