@@ -17,7 +17,7 @@ use crate::domain::{
 };
 use crate::roles::Role;
 use crate::store::{Identity, StoreError, Tx, Work, transact};
-use crate::worker::{Step, write_plan};
+use crate::worker::{Step, write_plan, write_unread_plan};
 use async_trait::async_trait;
 use futures::future::join_all;
 use std::collections::{BTreeMap, HashMap};
@@ -151,7 +151,10 @@ impl Work for CommitBatch<'_> {
         let ids: Vec<_> = terms().map(|terms| terms.id).collect();
         let stored = if attempt == 0 { None } else { Some(tx.transfers(&ids).await?) };
         let plan = decide(self.batch, &accounts, stored.as_ref(), &self.identity.stamp(tx.now()));
-        write_plan(tx, &plan).await?;
+        match stored {
+            None => write_unread_plan(tx, &plan).await?,
+            Some(_) => write_plan(tx, &plan).await?,
+        }
         Ok(plan.outcomes)
     }
 }

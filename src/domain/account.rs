@@ -95,7 +95,7 @@ impl AccountRow {
     pub fn available(&self) -> Option<i64> {
         match self.kind {
             AccountKind::Customer => {
-                Some((self.posted - self.held).saturating_add(self.overdraft_limit))
+                Some(self.posted.saturating_sub(self.held).saturating_add(self.overdraft_limit))
             }
             AccountKind::External => None,
         }

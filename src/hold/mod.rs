@@ -13,7 +13,7 @@ use crate::context::Context;
 use crate::domain::{AccountId, Event, EventType, Input, Outcome, Shard};
 use crate::roles::Role;
 use crate::store::{Identity, StoreError, Tx, Work, transact};
-use crate::worker::{Step, write_plan};
+use crate::worker::{Step, write_plan, write_unread_plan};
 use async_trait::async_trait;
 use std::sync::Arc;
 use std::time::Duration;
@@ -78,7 +78,10 @@ impl Work for HoldBatch<'_> {
         let stored = if attempt == 0 { None } else { Some(tx.transfers(&ids).await?) };
         let stamp = self.identity.stamp(tx.now());
         let plan = decide(self.batch, &accounts, stored.as_ref(), &stamp, self.timeout);
-        write_plan(tx, &plan).await?;
+        match stored {
+            None => write_unread_plan(tx, &plan).await?,
+            Some(_) => write_plan(tx, &plan).await?,
+        }
         Ok(plan.outcomes)
     }
 }

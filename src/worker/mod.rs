@@ -12,7 +12,7 @@ mod lane;
 mod plan;
 mod tracker;
 
-pub use plan::write_plan;
+pub use plan::{write_plan, write_unread_plan};
 
 use crate::broker::{BrokerError, Consumer, Group, Incoming, Position, Producer, Topic};
 use crate::context::Context;

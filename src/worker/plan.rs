@@ -29,3 +29,13 @@ pub async fn write_plan(tx: &mut dyn Tx, plan: &Plan) -> Result<(), StoreError> 
     }
     Ok(())
 }
+
+/// Writes a plan that was made without reading the transfers. Where it cannot be told from the
+/// counts whether that was right, the transaction is run again, with the rows.
+pub async fn write_unread_plan(tx: &mut dyn Tx, plan: &Plan) -> Result<(), StoreError> {
+    if !plan.may_be_written_unread() {
+        let detail = "an invariant seems violated; the transfers are read first".to_owned();
+        return Err(StoreError::Retry { shard: tx.shard(), detail });
+    }
+    write_plan(tx, plan).await
+}
