@@ -20,6 +20,8 @@ pub mod relay;
 pub mod roles;
 pub mod routing;
 pub mod runtime;
+#[cfg(test)]
+mod saga;
 pub mod store;
 pub mod telemetry;
 pub mod worker;

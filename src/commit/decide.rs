@@ -6,6 +6,9 @@ use crate::domain::{
 };
 use std::collections::{BTreeMap, HashMap};
 
+#[cfg(test)]
+mod tests;
+
 /// An event and what the pivot says: read by whoever emitted `credited`, read here for `refused`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settled {
@@ -16,7 +19,8 @@ pub struct Settled {
 }
 
 /// Decides a batch in order. Without `stored` every transfer is taken to be HELD: the writes then
-/// fail their count where one is not, and the batch is decided again with the rows.
+/// fail their count where one is not, and the batch is decided again with the rows. So it is where
+/// an invariant seems violated ([`Plan::may_be_written_unread`]).
 pub fn decide(
     batch: &[Settled],
     accounts: &BTreeMap<AccountId, AccountRow>,
@@ -85,13 +89,16 @@ fn settle(
     let Some(row) = rows.get_mut(&terms.source) else {
         return plan.violation(&terms.source, "a held transfer's source has no row".to_owned());
     };
+    if let Err(fault) = row.check() {
+        return plan.violation(&terms.source, fault);
+    }
     let mut after = row.clone();
     after.held -= amount;
     after.version += 1;
     if settled.decision == PivotDecision::Credited {
         after.posted -= amount;
     }
-    if let Err(fault) = row.check().and_then(|()| after.check()) {
+    if let Err(fault) = after.check() {
         return plan.violation(&terms.source, fault);
     }
     *row = after;

@@ -6,6 +6,9 @@ use crate::domain::{
 };
 use std::collections::{BTreeMap, HashMap};
 
+#[cfg(test)]
+mod tests;
+
 /// Decides a batch of one destination shard in order. A pivot that exists is announced, whatever
 /// the destination looks like now; where there is none it is decided here, once and for ever.
 pub fn decide(

@@ -8,6 +8,8 @@ mod event;
 mod ids;
 mod money;
 mod step;
+#[cfg(test)]
+pub mod testing;
 mod time;
 mod transfer;
 

@@ -7,8 +7,12 @@ use crate::domain::{
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
+#[cfg(test)]
+mod tests;
+
 /// Decides a batch in order. Without `stored` every transfer is taken to be REQUESTED: the writes
-/// then fail their count where one is not, and the batch is decided again with the rows.
+/// then fail their count where one is not, and the batch is decided again with the rows. So it is
+/// where an invariant seems violated ([`Plan::may_be_written_unread`]).
 pub fn decide(
     batch: &[Input],
     accounts: &BTreeMap<AccountId, AccountRow>,

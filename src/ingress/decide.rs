@@ -148,6 +148,7 @@ mod tests {
         })
     }
 
+    /// Hazard 30, the first half: what one group commit inserts has each claim once.
     #[test]
     fn two_items_with_one_key_make_one_transfer() {
         let batch =
@@ -173,16 +174,43 @@ mod tests {
         assert!(decided.transfers.is_empty());
     }
 
+    /// A committed transfer of 10.00, to be reversed.
+    fn original() -> Original {
+        let made = decide_now(&[asked("a", "10.00")], &HashMap::new());
+        let terms = &made.transfers[0].terms;
+        Original { id: terms.id, amount: terms.amount }
+    }
+
+    fn reversal_of(original: Original, key: &str, amount: &str) -> Asked {
+        let mut request = asked(key, amount).request;
+        request.reverses = Some(original);
+        Asked { fingerprint: fingerprint(&request), request }
+    }
+
+    /// Hazard 38: a reversal whose answer was lost is asked for again when it has left nothing of
+    /// its original; it is found by its claim before anybody looks at what is left.
+    #[test]
+    fn a_reversal_asked_for_again_is_found_although_nothing_is_left() {
+        let original = original();
+        let whole = reversal_of(original, "r", "10.00");
+        let made = decide_now(std::slice::from_ref(&whole), &HashMap::new());
+        let transfer = made.transfers[0].terms.id;
+        let claim =
+            Claim { transfer, fingerprint: whole.fingerprint, fingerprint_version: VERSION };
+        let claims = HashMap::from([(whole.claim(), claim)]);
+        let nothing_left = BTreeMap::from([(original.id, 1000)]);
+        let now = Timestamp::from_micros(1_700_000_000_000_000);
+        let batch = [whole, reversal_of(original, "other", "0.01")];
+        let again = decide(&batch, &claims, &nothing_left, now, || 1);
+        assert_eq!(again.verdicts, [Verdict::Replay(transfer), Verdict::Exceeds(0)]);
+        assert!(again.transfers.is_empty());
+    }
+
+    /// Hazard 38: two partial reversals of one group commit do not both see the whole left.
     #[test]
     fn reversals_of_one_group_share_what_is_left() {
-        let made = decide_now(&[asked("a", "10.00")], &HashMap::new());
-        let original =
-            Original { id: made.transfers[0].terms.id, amount: made.transfers[0].terms.amount };
-        let reversal = |key: &str, amount: &str| {
-            let mut asked = asked(key, amount);
-            asked.request.reverses = Some(original);
-            asked
-        };
+        let original = original();
+        let reversal = |key, amount| reversal_of(original, key, amount);
         let batch = [reversal("r1", "6.00"), reversal("r2", "5.00"), reversal("r3", "4.00")];
         let decided = decide_now(&batch, &HashMap::new());
         assert_eq!(decided.verdicts, [Verdict::New(0), Verdict::Exceeds(400), Verdict::New(1)]);

@@ -59,6 +59,7 @@ mod tests {
     use crate::domain::Money;
     use crate::ingress::request::tests::request;
 
+    /// Hazard 31: a retry that writes `10.0` where the first request wrote `10.00` is a retry.
     #[test]
     fn an_amount_written_in_another_way_is_the_same_request() {
         let usd = "USD".parse().unwrap();
@@ -71,6 +72,7 @@ mod tests {
         assert_ne!(fingerprint(&one), fingerprint(&other));
     }
 
+    /// Hazard 31: a default is no part of what the caller sent.
     #[test]
     fn a_default_that_is_configured_anew_changes_nothing() {
         let mut one = request("key");

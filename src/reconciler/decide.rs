@@ -104,6 +104,8 @@ mod tests {
         Surroundings { now: NOW, unsent: false, behind: false, pivot }
     }
 
+    /// Hazard 19 and hazard 20, the decision: what a stage has yet to
+    /// read, or the relay has yet to publish, is neither cancelled nor emitted again.
     #[test]
     fn a_backlog_is_left_alone_whatever_the_deadline() {
         let behind = Surroundings { behind: true, ..around(PivotLook::None) };

@@ -105,6 +105,26 @@ impl Batch {
     }
 }
 
+/// The next batch of at most `most` events. With `once` it holds each transfer once: further copies
+/// of an event are left out, and another event of the same transfer waits for the next batch.
+fn take_batch(waiting: &mut VecDeque<Entered>, most: usize, once: bool) -> Batch {
+    let mut kinds: HashMap<TransferId, EventType> = HashMap::new();
+    let mut batch = Batch { events: Vec::new(), copies: Vec::new() };
+    while batch.events.len() < most {
+        let Some(next) = waiting.front() else { break };
+        let event = &next.input.event;
+        let seen = if once { kinds.insert(event.terms.id, event.kind) } else { None };
+        match seen {
+            Some(kind) if kind != event.kind => break,
+            Some(_) => {
+                batch.copies.extend(waiting.pop_front().map(|copy| copy.delivered.position));
+            }
+            None => batch.events.extend(waiting.pop_front()),
+        }
+    }
+    batch
+}
+
 type Applied = JoinHandle<Result<Vec<Outcome>, StoreError>>;
 
 impl LaneTask {
@@ -122,30 +142,8 @@ impl LaneTask {
         while let Ok(entered) = self.inbox.try_recv() {
             self.waiting.push_back(entered);
         }
-        Some(self.take_batch())
-    }
-
-    /// The next batch, each transfer once: further copies of an event are left out; another event
-    /// of the same transfer waits for the next batch.
-    fn take_batch(&mut self) -> Batch {
-        let once = self.shared.step.one_event_a_transfer();
-        let mut kinds: HashMap<TransferId, EventType> = HashMap::new();
-        let mut batch = Batch { events: Vec::new(), copies: Vec::new() };
-        while batch.events.len() < self.shared.context.policy.batch {
-            let Some(next) = self.waiting.front() else { break };
-            let event = &next.input.event;
-            let seen = if once { kinds.insert(event.terms.id, event.kind) } else { None };
-            match seen {
-                Some(kind) if kind != event.kind => break,
-                Some(_) => {
-                    batch
-                        .copies
-                        .extend(self.waiting.pop_front().map(|copy| copy.delivered.position));
-                }
-                None => batch.events.extend(self.waiting.pop_front()),
-            }
-        }
-        batch
+        let policy = &self.shared.context.policy;
+        Some(take_batch(&mut self.waiting, policy.batch, self.shared.step.one_event_a_transfer()))
     }
 
     async fn process(&mut self, batch: Batch) {
@@ -350,5 +348,62 @@ impl Work for Quarantine {
 
     async fn run(&self, tx: &mut dyn Tx, _attempt: u32) -> Result<(), StoreError> {
         tx.quarantine(&self.0).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::broker::Topic;
+    use crate::domain::testing::{input, terms};
+    use crate::domain::{Partition, Terms};
+
+    fn entered(kind: EventType, terms: &Terms, offset: i64) -> Entered {
+        let input = Input { offset, ..input(kind, terms) };
+        let topic = Topic::of(kind, Shard(0));
+        let position = Position { topic, partition: Partition(0), offset };
+        let timestamp = input.event.at;
+        let (key, value, headers) = (Vec::new(), Vec::new(), Vec::new());
+        Entered::new(input, Delivered { position, key, value, headers, timestamp })
+    }
+
+    fn offsets(batch: &Batch) -> Vec<i64> {
+        batch.events.iter().map(|entered| entered.input.offset).collect()
+    }
+
+    /// Hazard 11: of several copies of an event in one batch one is decided on; the others are
+    /// done with it, so that their offsets are committed too.
+    #[test]
+    fn a_batch_holds_each_transfer_once() {
+        let (one, two) = (terms(1, "a", "b", 50), terms(2, "a", "b", 50));
+        let events = [(&one, 1), (&one, 2), (&two, 3), (&one, 4)];
+        let requested = |(terms, offset)| entered(EventType::Requested, terms, offset);
+        let mut waiting = events.map(requested).into();
+        let batch = take_batch(&mut waiting, 10, true);
+        assert_eq!(offsets(&batch), [1, 3]);
+        assert_eq!(batch.copies.iter().map(|copy| copy.offset).collect::<Vec<_>>(), [2, 4]);
+        let done: Vec<i64> = batch.positions().iter().map(|position| position.offset).collect();
+        assert_eq!(done, [1, 3, 2, 4]);
+        assert!(waiting.is_empty());
+    }
+
+    #[test]
+    fn another_event_of_a_transfer_waits_for_the_next_batch() {
+        let (one, two) = (terms(1, "a", "b", 50), terms(2, "a", "b", 50));
+        let mut waiting = VecDeque::from([
+            entered(EventType::Credited, &one, 1),
+            entered(EventType::Refused, &one, 1),
+            entered(EventType::Credited, &two, 2),
+        ]);
+        assert_eq!(take_batch(&mut waiting, 10, true).events.len(), 1);
+        assert_eq!(take_batch(&mut waiting, 10, true).events.len(), 2);
+    }
+
+    #[test]
+    fn a_batch_is_bounded_and_may_hold_all_events_of_a_transfer() {
+        let one = terms(1, "a", "b", 50);
+        let mut waiting = (1..6).map(|at| entered(EventType::Held, &one, at)).collect();
+        assert_eq!(offsets(&take_batch(&mut waiting, 3, false)), [1, 2, 3]);
+        assert_eq!(offsets(&take_batch(&mut waiting, 3, false)), [4, 5]);
     }
 }
