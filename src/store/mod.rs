@@ -5,6 +5,7 @@
 //! starts again where the database says that it may (deadlock, lock timeout).
 
 mod audit;
+pub mod mysql;
 mod rows;
 mod sql;
 pub mod sqlite;

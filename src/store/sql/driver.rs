@@ -144,6 +144,9 @@ pub trait Driver: Send + Sync + 'static {
 
     /// What the database's own answer means; not asked about broken connections.
     fn fault(error: &dyn sqlx::error::DatabaseError) -> Fault;
+
+    /// Whether this answer to COMMIT says that the transaction was rolled back.
+    fn rolled_back(error: &dyn sqlx::error::DatabaseError) -> bool;
 }
 
 /// What any error means.

@@ -1,6 +1,6 @@
 //! A connection on loan from a pool, which goes back only when it is known to be clean.
 
-use super::driver::{Arg, Driver, Fault, Value, fault_of, store_error, unavailable};
+use super::driver::{Arg, Driver, Value, store_error, unavailable};
 use super::row::Row;
 use crate::domain::Shard;
 use crate::store::StoreError;
@@ -101,18 +101,14 @@ impl<D: Driver> Link<D> {
         let Err(error) = self.attempt(State::Idle, |conn| D::script(conn, "COMMIT")).await else {
             return Ok(());
         };
-        Err(match error {
-            None => StoreError::CommitUnknown {
-                shard,
-                detail: format!("no answer within {:?}", self.bound),
-            },
-            Some(error) => match (fault_of::<D>(&error), error.as_database_error()) {
-                (Fault::Retry | Fault::Unavailable, Some(_)) => {
-                    store_error(&*self.driver, shard, &error)
-                }
-                _ => StoreError::CommitUnknown { shard, detail: error.to_string() },
-            },
-        })
+        let detail = match error {
+            None => format!("no answer within {:?}", self.bound),
+            Some(error) if error.as_database_error().is_some_and(D::rolled_back) => {
+                return Err(store_error(&*self.driver, shard, &error));
+            }
+            Some(error) => error.to_string(),
+        };
+        Err(StoreError::CommitUnknown { shard, detail })
     }
 
     async fn run<'a, T, F, W>(&'a mut self, then: State, work: W) -> Result<T, StoreError>

@@ -68,6 +68,9 @@ impl<D: Driver> Store for SqlStore<D> {
         limit: u32,
     ) -> Result<Vec<AccountRecord>, StoreError> {
         let prefix = filter.prefix.as_deref().unwrap_or("");
+        if !prefix.is_ascii() {
+            return Ok(Vec::new());
+        }
         let currency = filter.currency.as_ref().map_or("", |currency| currency.as_str());
         let status = filter.status.map_or(0, |status| status.code());
         let args = [

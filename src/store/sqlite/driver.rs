@@ -7,11 +7,12 @@ use crate::store::sql::statements::Statements;
 use crate::store::sql::{Opening, SqlStore};
 use crate::store::{Constraint, StoreError};
 use futures::future::BoxFuture;
+use sqlx::error::DatabaseError;
 use sqlx::sqlite::{
     SqliteArguments, SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePoolOptions,
     SqliteRow, SqliteSynchronous,
 };
-use sqlx::{Arguments, Pool, Row, Sqlite, TypeInfo, ValueRef};
+use sqlx::{Arguments, ConnectOptions, Pool, Row, Sqlite, TypeInfo, ValueRef};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -63,6 +64,7 @@ pub(super) fn options(file: &Path) -> SqliteConnectOptions {
         .pragma("fullfsync", "ON")
         .foreign_keys(false)
         .busy_timeout(BUSY_TIMEOUT)
+        .disable_statement_logging()
 }
 
 impl SqliteStore {
@@ -171,9 +173,8 @@ impl Driver for SqliteDriver {
         })
     }
 
-    fn fault(error: &dyn sqlx::error::DatabaseError) -> Fault {
-        let code: u32 = error.code().and_then(|code| code.parse().ok()).unwrap_or(0);
-        match (code & 0xff, code) {
+    fn fault(error: &dyn DatabaseError) -> Fault {
+        match (primary_code(error), code(error)) {
             (SQLITE_BUSY | SQLITE_LOCKED, _) => Fault::Retry,
             (SQLITE_READONLY | SQLITE_IOERR | SQLITE_FULL | SQLITE_CANTOPEN, _) => {
                 Fault::Unavailable
@@ -185,6 +186,11 @@ impl Driver for SqliteDriver {
             _ if error.message().starts_with("no such table") => Fault::Missing,
             _ => Fault::Failed,
         }
+    }
+
+    /// Busy is what another connection is; the transaction is then still open and rolled back.
+    fn rolled_back(error: &dyn DatabaseError) -> bool {
+        primary_code(error) == SQLITE_BUSY
     }
 }
 
@@ -198,6 +204,15 @@ const SQLITE_CANTOPEN: u32 = 14;
 const SQLITE_CONSTRAINT_CHECK: u32 = 275;
 const SQLITE_CONSTRAINT_PRIMARYKEY: u32 = 1555;
 const SQLITE_CONSTRAINT_UNIQUE: u32 = 2067;
+
+fn code(error: &dyn DatabaseError) -> u32 {
+    error.code().and_then(|code| code.parse().ok()).unwrap_or(0)
+}
+
+/// The code without what SQLite adds to it in its higher bytes.
+fn primary_code(error: &dyn DatabaseError) -> u32 {
+    code(error) & 0xff
+}
 
 /// From `UNIQUE constraint failed: table.column, …`.
 fn constraint(message: &str) -> Constraint {

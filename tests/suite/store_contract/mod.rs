@@ -16,6 +16,15 @@ macro_rules! contract {
                 }
             )+)+
         }
+
+        mod mysql {
+            $($(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $behaviour() {
+                    super::$group::$behaviour(super::World::mysql().await).await;
+                }
+            )+)+
+        }
     };
 }
 

@@ -1,13 +1,20 @@
 //! A fresh cluster of two shards, and short words for what tests do to it.
 
+use crate::services::fresh_database;
 use holdfast::domain::{
     AccountChange, AccountId, AccountKind, AccountRow, AccountStatus, Cause, Client, Currency,
     Entry, EntryRow, IdempotencyKey, Money, Shard, Side, StageWrite, State, Terms, Timestamp,
     TransferId,
 };
 use holdfast::routing::slot_of;
+use holdfast::store::mysql::{self, MySqlSettings, MySqlStore};
 use holdfast::store::sqlite::{self, SqliteSettings, SqliteStore};
-use holdfast::store::{AccountRecord, ClaimKey, NewTransfer, Store, StoreError, Tx};
+use holdfast::store::{
+    AccountRecord, ClaimKey, MigrationReport, NewTransfer, Opening, PendingShard, Store,
+    StoreError, Tx,
+};
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{ConnectOptions, Connection};
 use std::sync::Arc;
 use tempfile::TempDir;
 
@@ -19,17 +26,82 @@ pub const OTHER: Shard = Shard(1);
 /// A store, and what it is made of.
 pub struct World {
     pub store: Arc<dyn Store>,
-    _dir: TempDir,
+    pub databases: Databases,
+}
+
+/// Where the shards are.
+pub enum Databases {
+    Sqlite(SqliteSettings, #[allow(dead_code, reason = "removed when it is dropped")] TempDir),
+    MySql(MySqlSettings),
+}
+
+impl Databases {
+    /// Two files in a new directory, without tables.
+    pub fn sqlite() -> Self {
+        let dir = TempDir::new().unwrap();
+        Self::Sqlite(SqliteSettings::new(dir.path()), dir)
+    }
+
+    /// Two new databases, without tables, on two servers.
+    pub async fn mysql() -> Self {
+        let urls = vec![fresh_database(0).await, fresh_database(1).await];
+        Self::MySql(MySqlSettings { max_connections: 10, ..MySqlSettings::new(urls) })
+    }
+
+    pub async fn migrate(&self) -> Result<MigrationReport, StoreError> {
+        match self {
+            Self::Sqlite(settings, _) => sqlite::migrate(settings, 2, 4).await,
+            Self::MySql(settings) => mysql::migrate(settings, 4).await,
+        }
+    }
+
+    pub async fn pending(&self) -> Result<Vec<PendingShard>, StoreError> {
+        match self {
+            Self::Sqlite(settings, _) => sqlite::pending(settings).await,
+            Self::MySql(settings) => mysql::pending(settings).await,
+        }
+    }
+
+    pub async fn open(&self) -> Result<Arc<dyn Store>, StoreError> {
+        Ok(match self {
+            Self::Sqlite(settings, _) => Arc::new(SqliteStore::open(settings).await?),
+            Self::MySql(settings) => {
+                Arc::new(MySqlStore::open(settings, Opening::AllShards).await?)
+            }
+        })
+    }
+
+    /// Runs statements on a shard behind the store's back.
+    pub async fn sql(&self, shard: Shard, statements: &str) {
+        let statements = sqlx::raw_sql(sqlx::AssertSqlSafe(statements.to_owned()));
+        let done = match self {
+            Self::Sqlite(settings, _) => {
+                let file = settings.dir.join(format!("shard-{shard}.db"));
+                let mut conn = SqliteConnectOptions::new().filename(file).connect().await.unwrap();
+                statements.execute(&mut conn).await.map(drop)
+            }
+            Self::MySql(settings) => {
+                let url = &settings.urls[usize::from(shard.0)];
+                let mut conn = sqlx::MySqlConnection::connect(url).await.unwrap();
+                statements.execute(&mut conn).await.map(drop)
+            }
+        };
+        done.unwrap();
+    }
 }
 
 impl World {
-    /// Two files in a new directory.
     pub async fn sqlite() -> Self {
-        let dir = TempDir::new().unwrap();
-        let settings = SqliteSettings::new(dir.path());
-        sqlite::migrate(&settings, 2, 4).await.unwrap();
-        let store = Arc::new(SqliteStore::open(&settings).await.unwrap());
-        Self { store, _dir: dir }
+        Self::of(Databases::sqlite()).await
+    }
+
+    pub async fn mysql() -> Self {
+        Self::of(Databases::mysql().await).await
+    }
+
+    async fn of(databases: Databases) -> Self {
+        databases.migrate().await.unwrap();
+        Self { store: databases.open().await.unwrap(), databases }
     }
 
     /// A transaction on [`SHARD`].

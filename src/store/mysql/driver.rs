@@ -1,0 +1,272 @@
+//! Connections to MySQL, and what MySQL's errors mean.
+
+use super::statements::STATEMENTS;
+use crate::domain::{Shard, Timestamp};
+use crate::store::sql::driver::{Arg, Bounds, Driver, Fault, Value};
+use crate::store::sql::statements::Statements;
+use crate::store::sql::{Opening, SqlStore};
+use crate::store::{Constraint, StoreError};
+use futures::future::BoxFuture;
+use sqlx::error::DatabaseError;
+use sqlx::mysql::{
+    MySqlArguments, MySqlConnectOptions, MySqlConnection, MySqlDatabaseError, MySqlPoolOptions,
+    MySqlRow,
+};
+use sqlx::{Arguments, ConnectOptions, Connection, Executor, MySql, Pool, Row, TypeInfo, ValueRef};
+use std::time::Duration;
+use url::Url;
+
+/// The shards of one cluster, each a database on some server.
+pub type MySqlStore = SqlStore<MySqlDriver>;
+
+/// A connection that was idle for longer is asked whether it is still there before it is used.
+const TRUSTED_IDLE: Duration = Duration::from_secs(1);
+
+/// READ COMMITTED: statements see what was committed when they began, and locks are of rows, not of
+/// gaps. A short lock timeout: what waits longer is better given up and done again.
+const SESSION: &str = "SET SESSION transaction_isolation = 'READ-COMMITTED', \
+    innodb_lock_wait_timeout = 5, autocommit = 1, sql_mode = 'STRICT_TRANS_TABLES,\
+    NO_ZERO_IN_DATE,NO_ZERO_DATE,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION'";
+
+/// Where the shards are, and how long things may take.
+#[derive(Clone, Debug)]
+pub struct MySqlSettings {
+    /// One `mysql://user:password@host:port/database?ssl-mode=…` a shard, in the shards' order.
+    /// `ssl-mode`, `ssl-ca`, `ssl-cert` and `ssl-key` are MySQL's own.
+    pub urls: Vec<String>,
+    /// Connections to each shard.
+    pub max_connections: u32,
+    /// How long to wait for a connection: after it a shard counts as not answering.
+    pub acquire_timeout: Duration,
+    /// How long a statement may take: after it its connection is closed.
+    pub statement_timeout: Duration,
+}
+
+impl MySqlSettings {
+    /// These addresses, with the default bounds.
+    pub fn new(urls: Vec<String>) -> Self {
+        Self {
+            urls,
+            max_connections: 16,
+            acquire_timeout: Duration::from_secs(3),
+            statement_timeout: Duration::from_secs(30),
+        }
+    }
+}
+
+impl MySqlStore {
+    /// Connects to shards that were migrated.
+    pub async fn open(settings: &MySqlSettings, opening: Opening) -> Result<Self, StoreError> {
+        Self::open_with(MySqlDriver::new(settings)?, opening).await
+    }
+}
+
+/// The shards' databases.
+pub struct MySqlDriver {
+    pub(super) databases: Vec<Database>,
+    statement_timeout: Duration,
+}
+
+/// One shard's.
+pub(super) struct Database {
+    pub options: MySqlConnectOptions,
+    pub name: String,
+    pub address: String,
+    pool: Pool<MySql>,
+}
+
+impl MySqlDriver {
+    /// Connects when it is asked for something.
+    pub(super) fn new(settings: &MySqlSettings) -> Result<Self, StoreError> {
+        let shards = (0..).map(Shard).zip(&settings.urls);
+        let databases = shards.map(|(shard, url)| {
+            Database::new(settings, url)
+                .map_err(|fault| StoreError::Failed { shard, detail: fault })
+        });
+        Ok(Self {
+            databases: databases.collect::<Result<_, _>>()?,
+            statement_timeout: settings.statement_timeout,
+        })
+    }
+}
+
+impl Database {
+    /// The fault does not repeat the address, which may hold a password.
+    fn new(settings: &MySqlSettings, text: &str) -> Result<Self, String> {
+        const SHAPE: &str = "a shard's address is mysql://user:password@host:port/database";
+        let url = Url::parse(text).map_err(|error| format!("{SHAPE}: {error}"))?;
+        let name = url.path().trim_start_matches('/').to_owned();
+        if url.scheme() != "mysql" || name.is_empty() || name.contains(['/', '`', '%']) {
+            return Err(SHAPE.to_owned());
+        }
+        let options = MySqlConnectOptions::from_url(&url)
+            .map_err(|error| format!("{SHAPE}: {error}"))?
+            .charset("utf8mb4")
+            .timezone(Some("+00:00".to_owned()))
+            .pipes_as_concat(false)
+            .no_engine_substitution(false)
+            .disable_statement_logging();
+        let host = url.host_str().unwrap_or("localhost");
+        let address = format!("{host}:{}/{name}", url.port().unwrap_or(3306));
+        Ok(Self { pool: pool(settings, options.clone()), options, name, address })
+    }
+}
+
+fn pool(settings: &MySqlSettings, options: MySqlConnectOptions) -> Pool<MySql> {
+    MySqlPoolOptions::new()
+        .max_connections(settings.max_connections)
+        .acquire_timeout(settings.acquire_timeout)
+        .test_before_acquire(false)
+        .before_acquire(|conn, idle| {
+            Box::pin(async move {
+                if idle.idle_for > TRUSTED_IDLE {
+                    conn.ping().await?;
+                }
+                Ok(true)
+            })
+        })
+        .after_connect(|conn, _| Box::pin(async move { conn.execute(SESSION).await.map(|_| ()) }))
+        .connect_lazy_with(options)
+}
+
+impl Driver for MySqlDriver {
+    type Database = MySql;
+
+    const STATEMENTS: &'static Statements = &STATEMENTS;
+
+    fn shards(&self) -> u16 {
+        u16::try_from(self.databases.len()).unwrap_or(u16::MAX)
+    }
+
+    fn writers(&self, shard: Shard) -> &Pool<MySql> {
+        &self.databases[usize::from(shard.0)].pool
+    }
+
+    fn readers(&self, shard: Shard) -> &Pool<MySql> {
+        &self.databases[usize::from(shard.0)].pool
+    }
+
+    fn address(&self, shard: Shard) -> &str {
+        &self.databases[usize::from(shard.0)].address
+    }
+
+    fn bounds(&self) -> Bounds {
+        Bounds { statement: self.statement_timeout, audit: Duration::from_secs(3600) }
+    }
+
+    fn time(told: Option<i64>) -> Timestamp {
+        Timestamp::from_micros(told.unwrap_or_default())
+    }
+
+    fn script<'a>(
+        conn: &'a mut MySqlConnection,
+        sql: &'static str,
+    ) -> BoxFuture<'a, Result<Vec<Vec<Value>>, sqlx::Error>> {
+        Box::pin(async move { values(&sqlx::raw_sql(sql).fetch_all(conn).await?) })
+    }
+
+    fn fetch<'a>(
+        conn: &'a mut MySqlConnection,
+        sql: &'static str,
+        args: &'a [Arg],
+    ) -> BoxFuture<'a, Result<Vec<Vec<Value>>, sqlx::Error>> {
+        Box::pin(async move { values(&sqlx::query_with(sql, bind(args)?).fetch_all(conn).await?) })
+    }
+
+    /// The connection asks for matched rows (`CLIENT_FOUND_ROWS`), so that writing what is there
+    /// already counts.
+    fn execute<'a>(
+        conn: &'a mut MySqlConnection,
+        sql: &'static str,
+        args: &'a [Arg],
+    ) -> BoxFuture<'a, Result<u64, sqlx::Error>> {
+        Box::pin(async move {
+            Ok(sqlx::query_with(sql, bind(args)?).execute(conn).await?.rows_affected())
+        })
+    }
+
+    fn fault(error: &dyn DatabaseError) -> Fault {
+        match number(error) {
+            // Deadlock, lock timeout, NOWAIT, rolled back by group replication, interrupted, table
+            // definition changed.
+            1213 | 1205 | 3572 | 3101 | 1317 | 1412 => Fault::Retry,
+            1062 | 1586 => Fault::Duplicate(constraint(error.message())),
+            // CHECK, column out of range, expression out of range.
+            3819 | 1264 | 1690 => Fault::Check,
+            // Database, table.
+            1049 | 1146 => Fault::Missing,
+            // Read-only server or transaction, shutting down, too many connections, killed, out of
+            // memory or disk, network, offline mode, idle for too long.
+            1290
+            | 1836
+            | 1792
+            | 1053
+            | 1040
+            | 1203
+            | 3168
+            | 3169
+            | 1037
+            | 1038
+            | 1041
+            | 1021
+            | 1114
+            | 1158..=1161
+            | 1129
+            | 3032
+            | 4031 => Fault::Unavailable,
+            _ => Fault::Failed,
+        }
+    }
+
+    /// Deadlock, lock timeouts, group replication's refusal and read-only servers roll back. After
+    /// anything else (a shutdown, an interruption while a replica's acknowledgement is awaited) the
+    /// transaction may stand.
+    fn rolled_back(error: &dyn DatabaseError) -> bool {
+        matches!(number(error), 1213 | 1205 | 3572 | 3101 | 1290 | 1836 | 1792)
+    }
+}
+
+fn number(error: &dyn DatabaseError) -> u16 {
+    error.try_downcast_ref::<MySqlDatabaseError>().map_or(0, MySqlDatabaseError::number)
+}
+
+/// From `Duplicate entry '…' for key 'table.key'`; what was entered may hold anything.
+fn constraint(message: &str) -> Constraint {
+    let key = message.rsplit("for key '").next().unwrap_or("").trim_end_matches('\'');
+    match key {
+        "idempotency_keys.PRIMARY" => Constraint::Claim,
+        "transaction_status.PRIMARY" => Constraint::Transfer,
+        "ledger_entries.PRIMARY" => Constraint::Entry,
+        "ledger_entries.account_version" => Constraint::EntryVersion,
+        "account_mst.PRIMARY" => Constraint::Account,
+        _ => Constraint::Other,
+    }
+}
+
+fn bind(args: &[Arg]) -> Result<MySqlArguments, sqlx::Error> {
+    let mut bound = MySqlArguments::default();
+    for arg in args {
+        match arg {
+            Arg::Null => bound.add(None::<String>),
+            Arg::Int(number) => bound.add(*number),
+            Arg::Text(text) => bound.add(text.as_str()),
+            Arg::Bytes(bytes) => bound.add(bytes.as_slice()),
+        }
+        .map_err(sqlx::Error::Encode)?;
+    }
+    Ok(bound)
+}
+
+fn values(rows: &[MySqlRow]) -> Result<Vec<Vec<Value>>, sqlx::Error> {
+    let column = |row: &MySqlRow, index: usize| {
+        let raw = row.try_get_raw(index)?;
+        if raw.is_null() {
+            return Ok(Value::Null);
+        }
+        if raw.type_info().name().contains("INT") {
+            return Ok(Value::Int(row.try_get_unchecked(index)?));
+        }
+        Ok(Value::Bytes(row.try_get_unchecked(index)?))
+    };
+    rows.iter().map(|row| (0..row.len()).map(|index| column(row, index)).collect()).collect()
+}

@@ -1,0 +1,301 @@
+//! The texts in MySQL's words. Batches are unpacked by `JSON_TABLE`, whose columns fail on what
+//! does not fit (left to itself it would read NULL). MySQL locks in the order in which it reads:
+//! `STRAIGHT_JOIN` and the forced primary key make that the order of the batch, however small the
+//! tables are. Only the table that is meant is locked (`OF`).
+
+use crate::store::sql::columns::{
+    account_columns, entry_columns, identity_columns, source_fact_columns, transfer_columns,
+    transfer_record_columns,
+};
+use crate::store::sql::statements::Statements;
+
+/// `batch!(name kind index, …)`: the rows of a JSON parameter as a table `v`.
+macro_rules! batch {
+    ($first:ident $first_kind:ident $first_index:literal
+        $(, $name:ident $kind:ident $index:literal)*) => {
+        concat!(
+            "JSON_TABLE(?, '$[*]' COLUMNS (",
+            batch!(@column $first $first_kind $first_index),
+            $(", ", batch!(@column $name $kind $index),)*
+            ")) v"
+        )
+    };
+    (@column $name:ident $kind:ident $index:literal) => {
+        concat!(
+            stringify!($name), batch!(@$kind), " PATH '$[", $index, "]' ERROR ON ERROR"
+        )
+    };
+    (@int) => { " BIGINT" };
+    (@hex) => { " VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin" };
+    (@id) => { " VARCHAR(255) CHARACTER SET ascii COLLATE ascii_bin" };
+    (@text) => { " MEDIUMTEXT CHARACTER SET utf8mb4" };
+}
+
+/// Microseconds since the Unix epoch; the session's time zone is UTC.
+macro_rules! now {
+    () => {
+        "CAST(UNIX_TIMESTAMP(NOW(6)) * 1000000 AS SIGNED)"
+    };
+}
+
+pub(super) const STATEMENTS: Statements = Statements {
+    begin: concat!(
+        "BEGIN; SELECT ",
+        now!(),
+        ", ",
+        identity_columns!(),
+        " FROM shard_identity i WHERE i.id = 1 FOR SHARE"
+    ),
+    begin_unchecked: "BEGIN",
+    begin_snapshot: concat!(
+        "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ; \
+         START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY; SELECT ",
+        now!()
+    ),
+    now: concat!("SELECT ", now!()),
+    read_only: "SELECT @@global.read_only OR @@global.super_read_only \
+        OR @@global.innodb_read_only",
+
+    lock_accounts: concat!(
+        "SELECT ",
+        account_columns!(),
+        " FROM ",
+        batch!(id id 0),
+        " STRAIGHT_JOIN account_mst a FORCE INDEX (PRIMARY) ON a.id = v.id FOR UPDATE OF a"
+    ),
+    write_accounts: concat!(
+        "UPDATE ",
+        batch!(id id 0, posted int 1, held int 2, version_before int 3, version int 4),
+        " STRAIGHT_JOIN account_mst a FORCE INDEX (PRIMARY) ON a.id = v.id \
+         AND a.version = v.version_before \
+         SET a.posted = v.posted, a.held = v.held, a.version = v.version"
+    ),
+    quarantine: concat!(
+        "UPDATE ",
+        batch!(id id 0),
+        " STRAIGHT_JOIN account_mst a FORCE INDEX (PRIMARY) ON a.id = v.id AND a.quarantined = 0 \
+         SET a.quarantined = 1, a.version = a.version + 1"
+    ),
+    account_records: concat!(
+        "SELECT ",
+        account_columns!(),
+        ", a.metadata, a.created_at FROM ",
+        batch!(id id 0),
+        " STRAIGHT_JOIN account_mst a FORCE INDEX (PRIMARY) ON a.id = v.id"
+    ),
+    insert_accounts: concat!(
+        "INSERT INTO account_mst (id, slot, currency, kind, status, quarantined, overdraft_limit, \
+         posted, held, version, metadata, created_at) SELECT v.id, v.slot, v.currency, v.kind, \
+         v.status, v.quarantined, v.overdraft_limit, 0, 0, 1, v.metadata, v.created_at FROM ",
+        batch!(
+            id id 0, slot int 1, currency id 2, kind int 3, status int 4, quarantined int 5,
+            overdraft_limit int 6, metadata text 7, created_at int 8
+        )
+    ),
+    // Assignments are made from left to right: the version that is compared comes last.
+    project_balances: concat!(
+        "INSERT INTO balances (account_id, currency, kind, status, overdraft_limit, posted, held, \
+         version, as_of) SELECT v.id, v.currency, v.kind, v.status, v.overdraft_limit, v.posted, \
+         v.held, v.version, v.as_of FROM ",
+        batch!(
+            id id 0, currency id 1, kind int 2, status int 3, overdraft_limit int 4,
+            posted int 5, held int 6, version int 7, as_of int 8
+        ),
+        " ON DUPLICATE KEY UPDATE \
+         currency = IF(v.version >= balances.version, v.currency, balances.currency), \
+         kind = IF(v.version >= balances.version, v.kind, balances.kind), \
+         status = IF(v.version >= balances.version, v.status, balances.status), \
+         overdraft_limit = \
+            IF(v.version >= balances.version, v.overdraft_limit, balances.overdraft_limit), \
+         posted = IF(v.version >= balances.version, v.posted, balances.posted), \
+         held = IF(v.version >= balances.version, v.held, balances.held), \
+         as_of = IF(v.version >= balances.version, v.as_of, balances.as_of), \
+         version = GREATEST(v.version, balances.version)"
+    ),
+
+    lock_transfers: concat!(
+        "SELECT ",
+        transfer_columns!(),
+        " FROM ",
+        batch!(id hex 0),
+        " STRAIGHT_JOIN transaction_status t FORCE INDEX (PRIMARY) ON t.id = UNHEX(v.id) \
+         FOR UPDATE OF t"
+    ),
+    advance_transfers: concat!(
+        "UPDATE ",
+        batch!(
+            id hex 0, source id 1, amount int 2, currency id 3, from_state int 4, to_state int 5,
+            reason int 6, held_at int 7, hold_deadline int 8, completed_at int 9,
+            hold_offset int 10, hold_attempt int 11, final_offset int 12, final_attempt int 13
+        ),
+        " STRAIGHT_JOIN transaction_status t FORCE INDEX (PRIMARY) ON t.id = UNHEX(v.id) \
+         AND t.state = v.from_state AND t.source = v.source AND t.amount = v.amount \
+         AND t.currency = v.currency \
+         SET t.state = v.to_state, t.reason = v.reason, \
+         t.held_at = COALESCE(v.held_at, t.held_at), \
+         t.hold_deadline = COALESCE(v.hold_deadline, t.hold_deadline), \
+         t.completed_at = v.completed_at, \
+         t.hold_offset = COALESCE(v.hold_offset, t.hold_offset), \
+         t.hold_attempt = COALESCE(v.hold_attempt, t.hold_attempt), \
+         t.final_offset = v.final_offset, \
+         t.final_attempt = COALESCE(v.final_attempt, t.final_attempt)"
+    ),
+    transfer_records: concat!(
+        "SELECT ",
+        transfer_record_columns!(),
+        " FROM ",
+        batch!(id hex 0),
+        " STRAIGHT_JOIN transaction_status t FORCE INDEX (PRIMARY) ON t.id = UNHEX(v.id)"
+    ),
+    insert_transfers: concat!(
+        "INSERT INTO transaction_status (id, source, destination, amount, currency, state, \
+         reverses, client, idempotency_key, description, reference, metadata, requested_at) \
+         SELECT UNHEX(v.id), v.source, v.destination, v.amount, v.currency, 1, \
+         UNHEX(v.reverses), v.client, v.idempotency_key, v.description, v.reference, v.metadata, \
+         v.requested_at FROM ",
+        batch!(
+            id hex 0, source id 1, destination id 2, amount int 3, currency id 4, reverses hex 5,
+            client id 6, idempotency_key id 7, description text 8, reference text 9,
+            metadata text 10, requested_at int 11
+        )
+    ),
+    claims: concat!(
+        "SELECT k.source, k.client, k.idempotency_key, k.transfer_id, k.fingerprint, \
+         k.fingerprint_version FROM ",
+        batch!(source id 0, client id 1, idempotency_key id 2),
+        " STRAIGHT_JOIN idempotency_keys k FORCE INDEX (PRIMARY) ON k.source = v.source \
+         AND k.client = v.client AND k.idempotency_key = v.idempotency_key"
+    ),
+    insert_claims: concat!(
+        "INSERT INTO idempotency_keys (source, client, idempotency_key, transfer_id, fingerprint, \
+         fingerprint_version) SELECT v.source, v.client, v.idempotency_key, UNHEX(v.transfer_id), \
+         UNHEX(v.fingerprint), v.fingerprint_version FROM ",
+        batch!(
+            source id 0, client id 1, idempotency_key id 2, transfer_id hex 3, fingerprint hex 4,
+            fingerprint_version int 5
+        )
+    ),
+    delete_claims: concat!(
+        "DELETE k FROM ",
+        batch!(source id 0, client id 1, idempotency_key id 2, transfer_id hex 3),
+        " STRAIGHT_JOIN idempotency_keys k FORCE INDEX (PRIMARY) ON k.source = v.source \
+         AND k.client = v.client AND k.idempotency_key = v.idempotency_key \
+         AND k.transfer_id = UNHEX(v.transfer_id)"
+    ),
+
+    pivots: concat!(
+        "SELECT ",
+        entry_columns!(),
+        " FROM ",
+        batch!(id hex 0),
+        " STRAIGHT_JOIN ledger_entries e FORCE INDEX (PRIMARY) \
+         ON e.transfer_id = UNHEX(v.id) AND e.side = 2"
+    ),
+    entries_of: concat!(
+        "SELECT ",
+        entry_columns!(),
+        " FROM ",
+        batch!(id hex 0),
+        " STRAIGHT_JOIN ledger_entries e FORCE INDEX (PRIMARY) ON e.transfer_id = UNHEX(v.id)"
+    ),
+    insert_entries: concat!(
+        "INSERT INTO ledger_entries (transfer_id, side, account_id, counterparty, currency, \
+         amount, balance_after, version, reason, created_at, cause_offset, cause_attempt) \
+         SELECT UNHEX(v.transfer_id), v.side, v.account_id, v.counterparty, v.currency, v.amount, \
+         v.balance_after, v.version, v.reason, v.created_at, v.cause_offset, v.cause_attempt FROM ",
+        batch!(
+            transfer_id hex 0, side int 1, account_id id 2, counterparty id 3, currency id 4,
+            amount int 5, balance_after int 6, version int 7, reason int 8, created_at int 9,
+            cause_offset int 10, cause_attempt int 11
+        )
+    ),
+
+    lock_reversals: concat!(
+        "INSERT INTO reversals (original, reversed) SELECT UNHEX(v.id), 0 FROM ",
+        batch!(id hex 0),
+        " ON DUPLICATE KEY UPDATE reversed = reversals.reversed"
+    ),
+    reversals: concat!(
+        "SELECT r.original, r.reversed FROM ",
+        batch!(id hex 0),
+        " STRAIGHT_JOIN reversals r FORCE INDEX (PRIMARY) ON r.original = UNHEX(v.id)"
+    ),
+    add_reversed: concat!(
+        "UPDATE ",
+        batch!(id hex 0, amount int 1),
+        " STRAIGHT_JOIN reversals r FORCE INDEX (PRIMARY) ON r.original = UNHEX(v.id) \
+         SET r.reversed = r.reversed + v.amount"
+    ),
+
+    outbox_sent: concat!(
+        "DELETE o FROM ",
+        batch!(id int 0),
+        " STRAIGHT_JOIN outbox o FORCE INDEX (PRIMARY) ON o.id = v.id"
+    ),
+    lock_lease: "INSERT INTO leases (name, holder, expires_at) VALUES (?, '', 0) \
+        ON DUPLICATE KEY UPDATE expires_at = leases.expires_at",
+    lock_mark: "SELECT position FROM reconciler_mark WHERE name = ? FOR UPDATE",
+    add_stuck: concat!(
+        "INSERT INTO stuck_transfers (transfer_id, attempts, since_at, next_at) \
+         SELECT UNHEX(v.id), 0, v.since_at, v.since_at FROM ",
+        batch!(id hex 0, since_at int 1),
+        " ON DUPLICATE KEY UPDATE attempts = stuck_transfers.attempts"
+    ),
+    stuck_seen: concat!(
+        "UPDATE ",
+        batch!(id hex 0, attempts int 1, next_at int 2),
+        " STRAIGHT_JOIN stuck_transfers s FORCE INDEX (PRIMARY) ON s.transfer_id = UNHEX(v.id) \
+         SET s.attempts = v.attempts, s.next_at = v.next_at"
+    ),
+    remove_stuck: concat!(
+        "DELETE s FROM ",
+        batch!(id hex 0),
+        " STRAIGHT_JOIN stuck_transfers s FORCE INDEX (PRIMARY) ON s.transfer_id = UNHEX(v.id)"
+    ),
+    standing: "SELECT t.currency, t.state, COUNT(*), CAST(SUM(t.amount) AS CHAR), \
+        MIN(t.requested_at) FROM (SELECT id FROM transaction_status \
+            WHERE id > (SELECT position FROM reconciler_mark WHERE name = 'recent') \
+            UNION SELECT transfer_id FROM stuck_transfers) AS open \
+        STRAIGHT_JOIN transaction_status t FORCE INDEX (PRIMARY) ON t.id = open.id \
+        WHERE t.state IN (1, 2) GROUP BY t.currency, t.state ORDER BY t.currency, t.state",
+
+    audit_posted: "SELECT currency, COUNT(*), CAST(SUM(posted) AS CHAR) \
+        FROM account_mst GROUP BY currency ORDER BY currency",
+    audit_accounts: concat!(
+        "SELECT ",
+        account_columns!(),
+        ", CAST(e.total AS CHAR), CAST(h.total AS CHAR), b.posted, b.held, b.version \
+         FROM account_mst a \
+         LEFT JOIN (SELECT account_id, SUM(IF(side = 1, -amount, amount)) AS total \
+            FROM ledger_entries WHERE version IS NOT NULL GROUP BY account_id) AS e \
+            ON e.account_id = a.id \
+         LEFT JOIN (SELECT source, SUM(amount) AS total FROM transaction_status WHERE state = 2 \
+            GROUP BY source) AS h ON h.source = a.id \
+         LEFT JOIN balances b ON b.account_id = a.id \
+         WHERE a.posted <> COALESCE(e.total, 0) OR a.held <> COALESCE(h.total, 0) \
+            OR b.account_id IS NULL OR a.posted <> b.posted OR a.held <> b.held \
+            OR a.version <> b.version OR a.status <> b.status OR a.currency <> b.currency \
+            OR a.kind <> b.kind OR a.overdraft_limit <> b.overdraft_limit OR a.version < 1 \
+            OR a.held < 0 OR a.overdraft_limit < 0 \
+            OR a.posted NOT BETWEEN -4611686018427387904 AND 4611686018427387904 \
+            OR CAST(a.posted AS DECIMAL(30)) - a.held < -4611686018427387904 \
+            OR (a.kind = 1 \
+                AND CAST(a.posted AS DECIMAL(30)) - a.held + a.overdraft_limit < 0) \
+         ORDER BY a.id"
+    ),
+    audit_entries: "SELECT account_id, version, transfer_id, balance_after, previous, signed_amount \
+        FROM (SELECT account_id, version, transfer_id, balance_after, \
+            LAG(balance_after, 1, 0) OVER (PARTITION BY account_id ORDER BY version) AS previous, \
+            IF(side = 1, -amount, amount) AS signed_amount \
+            FROM ledger_entries WHERE version IS NOT NULL) AS chain \
+        WHERE balance_after <> CAST(previous AS DECIMAL(30)) + signed_amount \
+        ORDER BY account_id, version",
+    source_facts_of: concat!(
+        "SELECT ",
+        source_fact_columns!(),
+        " FROM ",
+        batch!(id hex 0),
+        " STRAIGHT_JOIN transaction_status t FORCE INDEX (PRIMARY) ON t.id = UNHEX(v.id) \
+         LEFT JOIN ledger_entries d ON d.transfer_id = t.id AND d.side = 1"
+    ),
+};
