@@ -1,1 +1,10 @@
-//! Stub.
+//! The REST API in process, on the embedded store, without any worker running.
+
+mod accounts;
+mod connections;
+mod description;
+mod operations;
+mod refusals;
+mod table;
+mod transfers;
+mod world;

@@ -73,6 +73,7 @@ pub fn router(ingress: Ingress, extras: HttpExtras) -> Router {
     openapi.extensions = Some(Extensions::builder().add("x-error-codes", error_codes()).build());
     let document = openapi.to_json().expect("the description is made of strings and numbers");
     routes
+        .route("/v1/accounts/batch", accounts::named_batch())
         .fallback(unknown_path)
         .method_not_allowed_fallback(unknown_method)
         .layer(from_fn(observe::observe))
