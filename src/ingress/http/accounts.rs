@@ -23,19 +23,19 @@ use utoipa_axum::routes;
 /// The routes of this file.
 pub fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::default()
-        .routes(routes!(create, list))
-        .routes(routes!(show, patch))
-        .routes(routes!(balance))
-        .routes(routes!(freeze))
-        .routes(routes!(unfreeze))
-        .routes(routes!(close))
+        .routes(routes!(create_account, list_accounts))
+        .routes(routes!(show_account, patch_account))
+        .routes(routes!(show_balance))
+        .routes(routes!(freeze_account))
+        .routes(routes!(unfreeze_account))
+        .routes(routes!(close_account))
 }
 
 /// Reading and changing the account that is named `batch`, which the batch route would hide.
 pub fn named_batch() -> MethodRouter<Api> {
     let batch = || AccountPath("batch".parse().expect("five letters"));
-    get(move |api, params| show(api, batch(), params))
-        .patch(move |api, body| patch(api, batch(), body))
+    get(move |api, params| show_account(api, batch(), params))
+        .patch(move |api, body| patch_account(api, batch(), body))
 }
 
 /// Create an account
@@ -49,7 +49,10 @@ pub fn named_batch() -> MethodRouter<Api> {
         CreateAccountErrors
     )
 )]
-async fn create(State(api): State<Api>, JsonText(text): JsonText) -> Result<Response, Problem> {
+async fn create_account(
+    State(api): State<Api>,
+    JsonText(text): JsonText,
+) -> Result<Response, Problem> {
     let request = account_body::account(&text, "")?;
     let mut answers = api.ingress.create_accounts(vec![request]).await;
     let created = answers.pop().expect("every request is answered")?;
@@ -73,7 +76,7 @@ async fn create(State(api): State<Api>, JsonText(text): JsonText) -> Result<Resp
     ),
     responses((status = 200, description = "Accounts.", body = Page<AccountAnswer>), ListErrors)
 )]
-async fn list(
+async fn list_accounts(
     State(api): State<Api>,
     mut params: Params,
 ) -> Result<Json<Page<AccountAnswer>>, Problem> {
@@ -98,7 +101,7 @@ async fn list(
     params(("id" = String, Path, description = "Account id")),
     responses((status = 200, description = "The account.", body = AccountAnswer), AccountErrors)
 )]
-async fn show(
+async fn show_account(
     State(api): State<Api>,
     AccountPath(id): AccountPath,
     params: Params,
@@ -116,7 +119,7 @@ async fn show(
     responses((status = 200, description = "As it is now.", body = AccountAnswer),
         PatchAccountErrors)
 )]
-async fn patch(
+async fn patch_account(
     State(api): State<Api>,
     AccountPath(id): AccountPath,
     JsonText(text): JsonText,
@@ -142,7 +145,7 @@ async fn patch(
     ),
     responses((status = 200, description = "The balance.", body = BalanceAnswer), AccountErrors)
 )]
-async fn balance(
+async fn show_balance(
     State(api): State<Api>,
     AccountPath(id): AccountPath,
     mut params: Params,
@@ -168,7 +171,7 @@ async fn balance(
     params(("id" = String, Path, description = "Account id")),
     responses((status = 200, description = "As it is now.", body = AccountAnswer), FreezeErrors)
 )]
-async fn freeze(
+async fn freeze_account(
     State(api): State<Api>,
     AccountPath(id): AccountPath,
     _: NoBody,
@@ -182,7 +185,7 @@ async fn freeze(
     params(("id" = String, Path, description = "Account id")),
     responses((status = 200, description = "As it is now.", body = AccountAnswer), FreezeErrors)
 )]
-async fn unfreeze(
+async fn unfreeze_account(
     State(api): State<Api>,
     AccountPath(id): AccountPath,
     _: NoBody,
@@ -198,7 +201,7 @@ async fn unfreeze(
     params(("id" = String, Path, description = "Account id")),
     responses((status = 200, description = "As it is now.", body = AccountAnswer), CloseErrors)
 )]
-async fn close(
+async fn close_account(
     State(api): State<Api>,
     AccountPath(id): AccountPath,
     _: NoBody,

@@ -199,7 +199,7 @@ impl TransferAnswer {
     /// One in an account's list; none for a REFUSED mark, which is not incoming.
     pub fn listed(transfer: ListedTransfer) -> Option<Self> {
         let entry = match transfer {
-            ListedTransfer::Outgoing(record) => return Some(TransferView::from(record).into()),
+            ListedTransfer::Outgoing(record) => return Some(TransferView::from(*record).into()),
             ListedTransfer::Incoming(entry) => entry,
         };
         let money = entry.outcome.ok()?;

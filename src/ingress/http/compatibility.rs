@@ -24,10 +24,10 @@ use utoipa_axum::routes;
 /// The routes of this file.
 pub fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::default()
-        .routes(routes!(pay))
-        .routes(routes!(balance))
-        .routes(routes!(status))
-        .routes(routes!(health))
+        .routes(routes!(make_payment))
+        .routes(routes!(payment_balance))
+        .routes(routes!(payment_status))
+        .routes(routes!(actuator_health))
 }
 
 /// A payment's state.
@@ -70,7 +70,7 @@ impl From<TransferView> for PaymentStatus {
         CreateTransferErrors
     )
 )]
-async fn pay(
+async fn make_payment(
     State(api): State<Api>,
     call: Call,
     headers: HeaderMap,
@@ -105,7 +105,7 @@ struct PaymentBalance {
     params(("id" = String, Path, description = "Account id")),
     responses((status = 200, description = "The balance.", body = PaymentBalance), AccountErrors)
 )]
-async fn balance(
+async fn payment_balance(
     State(api): State<Api>,
     AccountPath(id): AccountPath,
     params: Params,
@@ -129,7 +129,7 @@ async fn balance(
     params(("txId" = String, Path, description = "Transfer id")),
     responses((status = 200, description = "The status.", body = PaymentStatus), TransferErrors)
 )]
-async fn status(
+async fn payment_status(
     State(api): State<Api>,
     TransferPath(id): TransferPath,
     params: Params,
@@ -164,7 +164,7 @@ struct Component {
         PlainErrors
     )
 )]
-async fn health(State(api): State<Api>) -> (StatusCode, Json<ActuatorHealth>) {
+async fn actuator_health(State(api): State<Api>) -> (StatusCode, Json<ActuatorHealth>) {
     let dependencies = (api.extras.readiness)().await;
     let (code, status) = match is_ready(&dependencies) {
         true => (StatusCode::OK, "UP"),

@@ -1,6 +1,7 @@
 //! What handlers take from a request: ids of the path, the body's text, the call itself.
 
 use super::headers;
+use super::params::Params;
 use super::problem::{Code, Place, Problem};
 use crate::domain::{AccountId, TransferId};
 use axum::body::{Body, HttpBody};
@@ -133,7 +134,10 @@ fn body_fault(detail: &str) -> Problem {
 
 /// The whole body. A length that is announced too large is refused before anything is read.
 async fn read_body(request: Request, limit: usize) -> Result<Vec<u8>, Problem> {
-    let (parts, body) = HttpRequest::into_parts(request);
+    let (mut parts, body) = HttpRequest::into_parts(request);
+    // Requests with a body take no parameters.
+    let Ok(params) = Params::from_request_parts(&mut parts, &()).await;
+    params.finish()?;
     let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
     if announced > limit && parts.headers.contains_key(EXPECT) {
         return Err(too_large(limit));

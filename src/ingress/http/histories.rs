@@ -15,7 +15,7 @@ use utoipa_axum::routes;
 
 /// The routes of this file.
 pub fn routes() -> OpenApiRouter<Api> {
-    OpenApiRouter::default().routes(routes!(entries)).routes(routes!(transfers))
+    OpenApiRouter::default().routes(routes!(list_entries)).routes(routes!(list_account_transfers))
 }
 
 /// List an account's ledger entries, newest first
@@ -28,7 +28,7 @@ pub fn routes() -> OpenApiRouter<Api> {
     ),
     responses((status = 200, description = "Entries.", body = Page<EntryAnswer>), AccountErrors)
 )]
-async fn entries(
+async fn list_entries(
     State(api): State<Api>,
     AccountPath(id): AccountPath,
     mut params: Params,
@@ -61,7 +61,7 @@ async fn entries(
     responses((status = 200, description = "Transfers.", body = Page<TransferAnswer>),
         AccountErrors)
 )]
-async fn transfers(
+async fn list_account_transfers(
     State(api): State<Api>,
     AccountPath(id): AccountPath,
     mut params: Params,

@@ -4,10 +4,11 @@
 //! object is taken apart one level at a time, so that no nesting can exhaust the stack.
 
 use super::problem::{Fault, Place};
-use crate::domain::{AccountId, Currency, Money};
+use crate::domain::{AccountId, Currency, InvalidAmount, Money};
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fmt;
 use std::str::FromStr;
 
@@ -54,10 +55,14 @@ impl<'a> Fields<'a> {
         let mut fields =
             Self { pointer: pointer.to_owned(), values: BTreeMap::new(), faults: Vec::new() };
         for (name, value) in pairs {
-            if fields.values.contains_key(&name) {
-                fields.fault(&name, "is given more than once");
-            } else {
-                fields.values.insert(name, value);
+            match fields.values.entry(name) {
+                Entry::Vacant(vacant) => {
+                    vacant.insert(value);
+                }
+                Entry::Occupied(taken) => {
+                    let name = taken.key().clone();
+                    fields.fault(&name, "is given more than once");
+                }
             }
         }
         Ok(fields)
@@ -189,30 +194,38 @@ pub fn account_id(value: &RawValue) -> Result<AccountId, String> {
     parsed(value)
 }
 
-/// An amount, zero included: a string, or a number by its literal text. Without a currency (which
-/// is a fault of its own) only the widest pattern is looked at.
-pub fn money(value: &RawValue, currency: Option<Currency>) -> Result<Option<Money>, String> {
+const AMOUNT_FORM: &str = "must be a decimal string such as \"1000.00\"";
+
+/// The text of a string, or the literal text of a number.
+fn amount_text(value: &RawValue) -> Result<String, String> {
     let literal = value.get();
-    let text = match literal.as_bytes()[0] {
-        b'"' => text(value)?,
-        b'-' | b'0'..=b'9' => literal.to_owned(),
-        _ => return Err("must be a decimal string such as \"1000.00\"".to_owned()),
-    };
-    let widest = || "CLF".parse().expect("CLF is a currency, of four decimal places");
-    let money = Money::parse(&text, currency.unwrap_or_else(widest));
-    match (currency, money) {
-        (Some(_), Ok(money)) => Ok(Some(money)),
-        (Some(_), Err(error)) => Err(error.to_string()),
-        (None, Ok(_)) => Ok(None),
-        (None, Err(_)) => Err("must be a decimal string such as \"1000.00\"".to_owned()),
+    match literal.as_bytes()[0] {
+        b'"' => text(value),
+        b'-' | b'0'..=b'9' => Ok(literal.to_owned()),
+        _ => Err(AMOUNT_FORM.to_owned()),
+    }
+}
+
+/// An amount, zero included. Without a currency (which is known later, or a fault of its own) only
+/// the form is looked at.
+pub fn money(value: &RawValue, currency: Option<Currency>) -> Result<Option<Money>, String> {
+    let text = amount_text(value)?;
+    if let Some(currency) = currency {
+        return Money::parse(&text, currency).map(Some).map_err(|error| error.to_string());
+    }
+    let widest = "CLF".parse().expect("CLF is a currency, of four decimal places");
+    match Money::parse(&text, widest) {
+        Err(InvalidAmount::Pattern { .. }) => Err(AMOUNT_FORM.to_owned()),
+        Ok(_) | Err(InvalidAmount::TooLarge) => Ok(None),
     }
 }
 
 /// An amount over zero.
 pub fn amount(value: &RawValue, currency: Option<Currency>) -> Result<Option<Money>, String> {
-    match money(value, currency)? {
-        Some(money) if money.minor() == 0 => Err("must be over zero".to_owned()),
-        money => Ok(money),
+    let money = money(value, currency)?;
+    match amount_text(value)?.bytes().any(|byte| matches!(byte, b'1'..=b'9')) {
+        true => Ok(money),
+        false => Err("must be over zero".to_owned()),
     }
 }
 

@@ -16,7 +16,10 @@ use utoipa_axum::routes;
 
 /// The routes of this file.
 pub fn routes() -> OpenApiRouter<Api> {
-    OpenApiRouter::default().routes(routes!(alive)).routes(routes!(ready)).routes(routes!(metrics))
+    OpenApiRouter::default()
+        .routes(routes!(healthz))
+        .routes(routes!(readyz))
+        .routes(routes!(metrics))
 }
 
 /// That the process answers.
@@ -31,7 +34,7 @@ struct Alive {
     get, path = "/healthz", tag = TAG_OPERATIONS,
     responses((status = 200, description = "It is.", body = Alive), PlainErrors)
 )]
-async fn alive() -> Json<Alive> {
+async fn healthz() -> Json<Alive> {
     Json(Alive { status: "ok" })
 }
 
@@ -91,7 +94,7 @@ pub fn is_ready(dependencies: &[DependencyStatus]) -> bool {
     get, path = "/readyz", tag = TAG_OPERATIONS,
     responses((status = 200, description = "It can.", body = Ready), ReadinessErrors)
 )]
-async fn ready(State(api): State<Api>, call: Call) -> Response {
+async fn readyz(State(api): State<Api>, call: Call) -> Response {
     let statuses = (api.extras.readiness)().await;
     let ready = is_ready(&statuses);
     let dependencies: Vec<Dependency> = statuses.into_iter().map(Dependency::from).collect();

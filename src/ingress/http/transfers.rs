@@ -25,11 +25,11 @@ use utoipa_axum::routes;
 /// The routes of this file.
 pub fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::default()
-        .routes(routes!(create, search))
-        .routes(routes!(show))
-        .routes(routes!(timeline))
-        .routes(routes!(cancel))
-        .routes(routes!(reverse))
+        .routes(routes!(create_transfer, search_transfers))
+        .routes(routes!(show_transfer))
+        .routes(routes!(show_timeline))
+        .routes(routes!(cancel_transfer))
+        .routes(routes!(reverse_transfer))
 }
 
 /// What a request about a transfer says beside its body.
@@ -67,7 +67,7 @@ pub fn caller(api: &Api, headers: &HeaderMap, call: Call) -> Caller {
         CreateTransferErrors
     )
 )]
-async fn create(
+async fn create_transfer(
     State(api): State<Api>,
     call: Call,
     headers: HeaderMap,
@@ -123,7 +123,7 @@ pub async fn accepted<A: Serialize>(
     responses((status = 200, description = "Transfers, newest first; none where nothing matches.",
         body = Page<TransferAnswer>), ListErrors)
 )]
-async fn search(
+async fn search_transfers(
     State(api): State<Api>,
     mut params: Params,
 ) -> Result<Json<Page<TransferAnswer>>, Problem> {
@@ -161,7 +161,7 @@ async fn search(
     responses((status = 200, description = "The transfer.", body = TransferAnswer),
         TransferErrors)
 )]
-async fn show(
+async fn show_transfer(
     State(api): State<Api>,
     TransferPath(id): TransferPath,
     params: Params,
@@ -176,7 +176,7 @@ async fn show(
     params(("id" = String, Path, description = "Transfer id")),
     responses((status = 200, description = "Its steps.", body = TimelinePage), TransferErrors)
 )]
-async fn timeline(
+async fn show_timeline(
     State(api): State<Api>,
     TransferPath(id): TransferPath,
     params: Params,
@@ -199,7 +199,7 @@ async fn timeline(
         CancelErrors
     )
 )]
-async fn cancel(
+async fn cancel_transfer(
     State(api): State<Api>,
     TransferPath(id): TransferPath,
     _: NoBody,
@@ -230,7 +230,7 @@ async fn cancel(
         ReverseErrors
     )
 )]
-async fn reverse(
+async fn reverse_transfer(
     State(api): State<Api>,
     TransferPath(id): TransferPath,
     call: Call,

@@ -166,7 +166,7 @@ impl TransferListing {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ListedTransfer {
     /// Out of the account, as its shard stores it.
-    Outgoing(TransferRecord),
+    Outgoing(Box<TransferRecord>),
     /// Into the account, with what its ledger entry knows.
     Incoming(EntryRow),
 }
@@ -218,7 +218,7 @@ impl Ingress {
         let mut transfers = Vec::new();
         if listing.wants(Direction::Out) {
             let rows = store.outgoing(shard, id, &filter, end.outgoing, limit + 1).await?;
-            transfers.extend(rows.into_iter().map(ListedTransfer::Outgoing));
+            transfers.extend(rows.into_iter().map(Box::new).map(ListedTransfer::Outgoing));
         }
         if listing.wants(Direction::In) {
             let rows = store.incoming(shard, id, &filter, end.incoming, limit + 1).await?;

@@ -76,6 +76,17 @@ async fn a_thousand_accounts_are_listed_by_id_across_shards() {
     assert_eq!(ids_of(&world, "/v1/accounts?prefix=nobody").await, [""; 0]);
 }
 
+#[tokio::test]
+async fn prefixes_are_compared_byte_for_byte() {
+    let world = World::new().await;
+    for id in ["a_b", "axb", "A_b", "a_", "a"] {
+        world.account(id, "USD").await;
+    }
+    assert_eq!(ids_of(&world, "/v1/accounts?prefix=a_").await, ["a_", "a_b"]);
+    assert_eq!(ids_of(&world, "/v1/accounts?prefix=A").await, ["A_b"]);
+    assert_eq!(ids_of(&world, "/v1/accounts?prefix=a&limit=1").await, ["a", "a_", "a_b", "axb"]);
+}
+
 /// Ids of all parts of a list.
 async fn ids_of(world: &World, path: &str) -> Vec<String> {
     let mut ids = Vec::new();

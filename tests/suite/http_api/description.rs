@@ -147,3 +147,14 @@ async fn the_docs_page_loads_nothing_from_elsewhere() {
     }
     assert!(answer.header("content-security-policy").starts_with("default-src 'none'"));
 }
+
+#[tokio::test]
+async fn every_operation_has_a_name_of_its_own() {
+    let world = World::new().await;
+    let document = document(&world).await;
+    let names: Vec<&str> = operations(&document)
+        .iter()
+        .map(|(method, path)| document["paths"][path][method]["operationId"].as_str().unwrap())
+        .collect();
+    assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), names.len(), "{names:?}");
+}

@@ -204,6 +204,18 @@ async fn a_committed_transfer_is_reversed_in_parts_and_never_beyond_its_amount()
 }
 
 #[tokio::test]
+async fn the_largest_amount_of_a_currency_without_decimal_places_is_reversed_too() {
+    let world = World::new().await;
+    let body = r#"{"source":"a","destination":"b","amount":"999999999999999","currency":"JPY"}"#;
+    let made = world.transfer("k", body).await.expect(202);
+    let id = made["id"].as_str().unwrap();
+    advance(&world, id, State::Requested, State::Held).await;
+    advance(&world, id, State::Held, State::Committed).await;
+    let reverse = r#"{"amount":"999999999999999","idempotency_key":"r"}"#;
+    world.post(&format!("/v1/transfers/{id}/reverse"), reverse).await.expect(202);
+}
+
+#[tokio::test]
 async fn the_older_paths_behave_the_same_in_another_shape() {
     let world = World::new().await;
     world.account("alice", "USD").await;
