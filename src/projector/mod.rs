@@ -36,6 +36,19 @@ pub async fn run(
     ended
 }
 
+/// The topics whose events carry rows.
+pub fn topics(shard: Shard) -> Vec<Topic> {
+    [
+        EventType::Held,
+        EventType::Credited,
+        EventType::Committed,
+        EventType::Rejected,
+        EventType::Cancelled,
+    ]
+    .map(|kind| Topic::of(kind, shard))
+    .to_vec()
+}
+
 struct Projector {
     context: Arc<Context>,
 }
@@ -47,15 +60,7 @@ impl Step for Projector {
     }
 
     fn topics(&self, shard: Shard) -> Vec<Topic> {
-        [
-            EventType::Held,
-            EventType::Credited,
-            EventType::Committed,
-            EventType::Rejected,
-            EventType::Cancelled,
-        ]
-        .map(|kind| Topic::of(kind, shard))
-        .to_vec()
+        topics(shard)
     }
 
     fn account<'e>(&self, event: &'e Event) -> Option<&'e AccountId> {

@@ -20,10 +20,13 @@ mod schemas;
 mod transfer_body;
 mod transfers;
 
+pub use answers::{AccountAnswer, BalanceAnswer, TimelineAnswer, TransferAnswer};
 pub use extras::{DependencyStatus, Health, HttpExtras, Readiness};
+pub use params::{Position, cursor, decode as position};
 
 use super::Ingress;
 use axum::Router;
+use axum::extract::FromRef;
 use axum::middleware::from_fn;
 use extract::Call;
 use problem::{Code, Fault, Place, Problem, ProblemBody};
@@ -78,6 +81,30 @@ pub fn router(ingress: Ingress, extras: HttpExtras) -> Router {
         .method_not_allowed_fallback(unknown_method)
         .layer(from_fn(observe::observe))
         .with_state(Api { ingress, extras, document: document.into() })
+}
+
+impl FromRef<Api> for HttpExtras {
+    fn from_ref(api: &Api) -> Self {
+        api.extras.clone()
+    }
+}
+
+/// What a process serves that does not serve the API: `/healthz`, `/readyz` and `/metrics`. Where
+/// the API is `expected` any other path is answered with 503, so that callers repeat it.
+pub fn probes(extras: HttpExtras, expected: bool) -> Router {
+    let (routes, _) = OpenApiRouter::new().merge(operations::routes()).split_for_parts();
+    let routes = if expected { routes.fallback(not_yet) } else { routes.fallback(unknown_path) };
+    routes
+        .method_not_allowed_fallback(unknown_method)
+        .layer(from_fn(observe::observe))
+        .with_state(extras)
+}
+
+async fn not_yet() -> Problem {
+    Problem::new(
+        Code::ShardUnavailable,
+        "the process is starting; nothing was accepted, repeat the request with the same key",
+    )
 }
 
 /// Every code with its meaning: what `type` of a problem document refers to on the docs page.

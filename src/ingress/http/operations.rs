@@ -1,11 +1,11 @@
 //! For those who run it: liveness, readiness, metrics.
 
-use super::extras::{DependencyStatus, Health};
+use super::extras::{DependencyStatus, Health, HttpExtras};
 use super::problem::{Code, Problem, ProblemBody};
 use super::schemas::{PlainErrors, ReadinessErrors};
-use super::{Api, Call, TAG_OPERATIONS};
+use super::{Call, TAG_OPERATIONS};
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{FromRef, State};
 use axum::http::StatusCode;
 use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
 use axum::response::{IntoResponse, Response};
@@ -14,8 +14,12 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-/// The routes of this file.
-pub fn routes() -> OpenApiRouter<Api> {
+/// The routes of this file; every process serves them, whatever its roles.
+pub fn routes<S>() -> OpenApiRouter<S>
+where
+    S: Clone + Send + Sync + 'static,
+    HttpExtras: FromRef<S>,
+{
     OpenApiRouter::default()
         .routes(routes!(healthz))
         .routes(routes!(readyz))
@@ -94,8 +98,8 @@ pub fn is_ready(dependencies: &[DependencyStatus]) -> bool {
     get, path = "/readyz", tag = TAG_OPERATIONS,
     responses((status = 200, description = "It can.", body = Ready), ReadinessErrors)
 )]
-async fn readyz(State(api): State<Api>, call: Call) -> Response {
-    let statuses = (api.extras.readiness)().await;
+async fn readyz(State(extras): State<HttpExtras>, call: Call) -> Response {
+    let statuses = (extras.readiness)().await;
     let ready = is_ready(&statuses);
     let dependencies: Vec<Dependency> = statuses.into_iter().map(Dependency::from).collect();
     if ready {
@@ -115,7 +119,7 @@ async fn readyz(State(api): State<Api>, call: Call) -> Response {
     responses((status = 200, description = "All metrics of the process.", body = String,
         content_type = "text/plain"), PlainErrors)
 )]
-async fn metrics(State(api): State<Api>) -> Response {
+async fn metrics(State(extras): State<HttpExtras>) -> Response {
     let headers = [(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
-    (headers, (api.extras.metrics)()).into_response()
+    (headers, (extras.metrics)()).into_response()
 }

@@ -187,7 +187,8 @@ pub fn cursor<P: Position>(position: &P) -> String {
     })
 }
 
-fn decode<P: Position>(cursor: &str) -> Option<P> {
+/// The position that [`cursor`] was made of; none where it is of another list.
+pub fn decode<P: Position>(cursor: &str) -> Option<P> {
     let nibble = |byte: u8| char::from(byte).to_digit(16).filter(|_| !byte.is_ascii_uppercase());
     let (pairs, rest) = cursor.as_bytes().as_chunks::<2>();
     let bytes: Option<Vec<u8>> =

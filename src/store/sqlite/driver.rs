@@ -48,7 +48,7 @@ impl SqliteSettings {
     }
 
     /// How many shards have files, from 0 on.
-    pub(super) fn existing_shards(&self) -> u16 {
+    pub fn existing_shards(&self) -> u16 {
         let exists = |shard: &u16| self.file(Shard(*shard)).exists();
         u16::try_from((0..u16::MAX).take_while(exists).count()).unwrap_or(u16::MAX)
     }

@@ -1,0 +1,179 @@
+//! The adapters that a configuration names: MySQL, Kafka and Redis, or the embedded store and log.
+
+use crate::store::mysql::{MySqlSettings, MySqlStore};
+use super::readiness::Services;
+use super::waiting::Waiting;
+use crate::backlog::Backlog;
+use crate::broker::embedded::{EmbeddedBroker, EmbeddedSettings};
+use crate::broker::kafka::{KafkaBroker, KafkaSettings};
+use crate::broker::{Broker, Topic};
+use crate::cache::BalanceCache;
+use crate::config::{Config, MySql};
+use crate::context::{Context, Policy, Wake};
+use crate::domain::Shard;
+use crate::store::sqlite::{self, SqliteSettings, SqliteStore};
+use crate::store::{MigrationReport, Store, StoreError};
+use anyhow::{Context as _, bail};
+use futures::future::{join, join_all};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+pub use crate::store::Opening;
+
+/// Shards of new embedded data where nobody says how many.
+pub const EMBEDDED_SHARDS: u16 = 2;
+
+/// Opened adapters.
+pub struct Backend {
+    /// The shards.
+    pub store: Arc<dyn Store>,
+    /// The log between the steps.
+    pub broker: Arc<dyn Broker>,
+    /// Redis, where it is configured.
+    pub cache: Option<BalanceCache>,
+    /// What they are called.
+    pub services: Services,
+}
+
+const SERVERS: Services = Services { store: "mysql", broker: "kafka" };
+const EMBEDDED: Services = Services { store: "sqlite", broker: "log" };
+
+impl Backend {
+    /// What roles are given.
+    pub fn into_context(self, policy: Policy) -> Context {
+        let wake = Wake::new(self.store.map().shards());
+        let Self { store, broker, cache, .. } = self;
+        Context { store, broker, cache, policy, wake, backlog: Backlog::default() }
+    }
+}
+
+/// The configured databases, broker and cache for roles; waits for at least one database.
+pub async fn connect(config: &Config, waiting: &Waiting) -> anyhow::Result<Backend> {
+    let mysql = config.mysql.as_ref().context("HOLDFAST_MYSQL_SHARDS is not set")?;
+    let broker = kafka(config)?;
+    let cache = redis(config)?;
+    let open = async || match MySqlStore::open(&mysql_settings(mysql), Opening::AnyShard).await {
+        Err(StoreError::Unavailable { .. }) => Ok(Err(absent_shards(mysql).await)),
+        Err(fatal) => Err(fatal),
+        Ok(store) => Ok(Ok(store)),
+    };
+    let others = waiting.look_at_others(broker.as_ref(), cache.as_ref());
+    let (store, ()) = join(waiting.for_store(open), others).await;
+    let store = Arc::new(store?);
+    waiting.look_at_shards(store.as_ref()).await;
+    Ok(Backend { store, broker, cache, services: SERVERS })
+}
+
+/// The shards that do not answer, each asked by itself.
+async fn absent_shards(mysql: &MySql) -> Vec<StoreError> {
+    let look = async |(index, settings): (usize, MySqlSettings)| {
+        let number = Shard(u16::try_from(index).expect("fewer shards than that"));
+        match MySqlStore::open(&settings, Opening::AllShards).await {
+            Err(StoreError::Unavailable { address, detail, .. }) => {
+                Some(StoreError::Unavailable { shard: number, address, detail })
+            }
+            Ok(_) | Err(_) => None,
+        }
+    };
+    let alone = (0..mysql.shards.len()).map(|index| {
+        let shards = vec![mysql.shards[index].clone()];
+        (index, mysql_settings(&MySql { shards, replicas: Vec::new(), ..mysql.clone() }))
+    });
+    join_all(alone.map(look)).await.into_iter().flatten().collect()
+}
+
+/// What a command works on: the configured databases, else the embedded store, whose log is only
+/// read, for another process may be writing it.
+pub async fn open_for_command(config: &Config, opening: Opening) -> anyhow::Result<Backend> {
+    let Some(mysql) = &config.mysql else {
+        require_embedded(&config.data)?;
+        let store = Arc::new(SqliteStore::open(&SqliteSettings::new(&config.data)).await?);
+        let broker = Arc::new(EmbeddedBroker::open_read_only(log_dir(&config.data))?);
+        return Ok(Backend { store, broker, cache: None, services: EMBEDDED });
+    };
+    let store = Arc::new(MySqlStore::open(&mysql_settings(mysql), opening).await?);
+    Ok(Backend { store, broker: kafka(config)?, cache: redis(config)?, services: SERVERS })
+}
+
+/// The embedded store and log, made where they do not exist, opened by this process alone.
+pub async fn open_or_create_embedded(
+    config: &Config,
+    shards: Option<u16>,
+) -> anyhow::Result<Backend> {
+    let broker = open_log(&config.data)?;
+    create_embedded(config, shards, &broker).await?;
+    let store = Arc::new(SqliteStore::open(&SqliteSettings::new(&config.data)).await?);
+    Ok(Backend { store, broker: Arc::new(broker), cache: None, services: EMBEDDED })
+}
+
+/// The embedded log, for this process alone.
+pub fn open_log(data: &Path) -> anyhow::Result<EmbeddedBroker> {
+    Ok(EmbeddedBroker::open(EmbeddedSettings::new(log_dir(data)))?)
+}
+
+/// Creates what does not exist of the embedded store and the log's topics.
+pub async fn create_embedded(
+    config: &Config,
+    shards: Option<u16>,
+    broker: &EmbeddedBroker,
+) -> anyhow::Result<MigrationReport> {
+    let settings = SqliteSettings::new(&config.data);
+    let shards = match (settings.existing_shards(), shards) {
+        (0, asked) => asked.unwrap_or(EMBEDDED_SHARDS),
+        (existing, Some(asked)) if asked != existing => bail!(
+            "{} has {existing} shards: leave out --shards, or choose another directory with --data",
+            config.data.display()
+        ),
+        (existing, _) => existing,
+    };
+    let report = sqlite::migrate(&settings, shards, config.kafka.partitions).await?;
+    let topics = Topic::all((0..shards).map(Shard));
+    broker.create_topics(&topics, report.identity.partitions).await?;
+    Ok(report)
+}
+
+/// Where the embedded log is.
+pub fn log_dir(data: &Path) -> PathBuf {
+    data.join("log")
+}
+
+fn require_embedded(data: &Path) -> anyhow::Result<()> {
+    if SqliteSettings::new(data).existing_shards() == 0 {
+        bail!(
+            "there is no embedded store in {}: run `holdfast dev` there, name another directory with --data, or set HOLDFAST_MYSQL_SHARDS",
+            data.display()
+        );
+    }
+    Ok(())
+}
+
+/// How the databases are reached.
+pub fn mysql_settings(mysql: &MySql) -> MySqlSettings {
+    MySqlSettings {
+        urls: mysql.shards.iter().map(|url| url.expose().to_owned()).collect(),
+        max_connections: mysql.max_connections,
+        acquire_timeout: mysql.acquire_timeout,
+        statement_timeout: mysql.statement_timeout,
+    }
+}
+
+/// The configured broker; nothing is connected yet.
+pub fn kafka(config: &Config) -> anyhow::Result<Arc<dyn Broker>> {
+    let kafka = &config.kafka;
+    let options =
+        kafka.options.iter().map(|(name, value)| (name.clone(), value.expose().to_owned()));
+    let broker = KafkaBroker::new(KafkaSettings {
+        brokers: kafka.brokers.join(","),
+        topic_prefix: kafka.topic_prefix.clone(),
+        options: options.collect(),
+        replication_factor: kafka.replication_factor,
+    })
+    .context("HOLDFAST_KAFKA_OPTIONS")?;
+    Ok(Arc::new(broker))
+}
+
+/// The configured cache; nothing is connected yet.
+fn redis(config: &Config) -> anyhow::Result<Option<BalanceCache>> {
+    let open = |redis: &crate::config::Redis| BalanceCache::new(redis.url.expose(), &redis.prefix);
+    config.redis.as_ref().map(open).transpose().context("HOLDFAST_REDIS_URL cannot be used")
+}

@@ -1,0 +1,14 @@
+//! A process that runs roles: it opens its HTTP door first, waits for the services it needs,
+//! starts the roles, watches them, and stops all of it in order.
+
+pub mod backend;
+mod door;
+pub mod migration;
+mod process;
+mod readiness;
+mod stop;
+mod supervisor;
+mod waiting;
+
+pub use process::{ANYBODY, dev, serve};
+pub use readiness::{Needs, Services, ask_all};

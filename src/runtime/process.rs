@@ -1,0 +1,152 @@
+//! From the first moment of a process to its last.
+
+use super::backend::{self, Backend};
+use super::door::Door;
+use super::readiness::{Condition, Needs};
+use super::stop;
+use super::supervisor::Supervisor;
+use super::waiting::Waiting;
+use crate::config::Config;
+use crate::context::Context;
+use crate::domain::Client;
+use crate::ingress::Ingress;
+use crate::ingress::http::{self, HttpExtras};
+use crate::roles::Role;
+use crate::telemetry::Metrics;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+/// How long the rest of a process is given to end once one of its roles has failed.
+const AFTER_FAILURE: Duration = Duration::from_secs(5);
+
+/// The principal of every request, as long as nobody has to say who they are.
+pub const ANYBODY: &str = "default";
+
+/// Runs the configured roles on MySQL and Kafka until SIGINT or SIGTERM.
+pub async fn serve(config: &Config) -> anyhow::Result<()> {
+    let stop = stop::on_signal()?;
+    let condition = Condition::starting();
+    let extras = extras(&condition)?;
+    let door = open_door(config, &extras).await?;
+    let waiting = Waiting::until(config.start_timeout, condition.clone());
+    let backend = tokio::select! {
+        () = stop.cancelled() => return Ok(()),
+        backend = backend::connect(config, &waiting) => backend?,
+    };
+    let process = Process::new(backend, config, condition, waiting, door);
+    process.run(extras, stop, config.stop_timeout).await
+}
+
+/// Runs every role on the embedded store and log until SIGINT or SIGTERM. New data gets `shards`
+/// shards, or 2. `greet` is told the address as soon as requests are taken.
+pub async fn dev(
+    config: &Config,
+    shards: Option<u16>,
+    greet: impl FnOnce(SocketAddr),
+) -> anyhow::Result<()> {
+    let stop = stop::on_signal()?;
+    let condition = Condition::starting();
+    let extras = extras(&condition)?;
+    let backend = backend::open_or_create_embedded(config, shards).await?;
+    let door = Door::open(&config.listen, http::probes(extras.clone(), true)).await?;
+    let address = door.address();
+    let everything = Config { roles: Role::ALL.to_vec(), shards: None, ..config.clone() };
+    let waiting = Waiting::until(config.start_timeout, condition.clone());
+    let process = Process::new(backend, &everything, condition, waiting, Some(door));
+    greet(address);
+    process.run(extras, stop, config.stop_timeout).await
+}
+
+/// For ingress, and for the probes of a process that was given an address for them.
+async fn open_door(config: &Config, extras: &HttpExtras) -> anyhow::Result<Option<Door>> {
+    let ingress = config.roles.contains(&Role::Ingress);
+    if !ingress && !config.listen_given {
+        return Ok(None);
+    }
+    let probes = http::probes(extras.clone(), ingress);
+    Ok(Some(Door::open(&config.listen, probes).await?))
+}
+
+fn extras(condition: &Condition) -> anyhow::Result<HttpExtras> {
+    let client: Client = ANYBODY.parse().expect("a valid client name");
+    let metrics = Metrics::start()?.render();
+    Ok(HttpExtras { readiness: condition.readiness(), metrics, client })
+}
+
+/// A process whose store is open.
+struct Process {
+    context: Arc<Context>,
+    needs: Needs,
+    condition: Condition,
+    waiting: Waiting,
+    door: Option<Door>,
+    supervisor: Supervisor,
+}
+
+impl Process {
+    fn new(
+        backend: Backend,
+        config: &Config,
+        condition: Condition,
+        waiting: Waiting,
+        door: Option<Door>,
+    ) -> Self {
+        let services = backend.services;
+        let context = Arc::new(backend.into_context(config.policy.clone()));
+        let all = || context.store.map().all_shards().collect();
+        let shards = config.shards.clone().unwrap_or_else(all);
+        let needs = Needs { roles: config.roles.clone(), shards, services };
+        condition.runs(Arc::clone(&context), needs.clone());
+        let supervisor = Supervisor::new();
+        Self { context, needs, condition, waiting, door, supervisor }
+    }
+
+    /// Works until told to stop or until a role fails, then ends in order.
+    async fn run(
+        mut self,
+        extras: HttpExtras,
+        stop: CancellationToken,
+        bound: Duration,
+    ) -> anyhow::Result<()> {
+        if self.needs.roles.contains(&Role::Ingress) {
+            let api = http::router(Ingress::new(Arc::clone(&self.context)), extras);
+            self.door.as_ref().expect("ingress has a door").let_in(api);
+        }
+        let failure = tokio::select! {
+            () = stop.cancelled() => None,
+            failure = self.work() => Some(failure),
+        };
+        match failure {
+            None => self.end(bound).await,
+            Some(failure) => {
+                tracing::error!(error = format!("{failure:#}"), "the process ends");
+                let _ = self.end(AFTER_FAILURE).await;
+                Err(failure)
+            }
+        }
+    }
+
+    /// Runs the roles other than ingress as soon as the broker is there; returns why one failed.
+    async fn work(&mut self) -> anyhow::Error {
+        if self.needs.roles.iter().any(|role| role.needs_broker()) {
+            if let Err(error) = self.waiting.for_broker(&self.context).await {
+                return error;
+            }
+            self.supervisor.start(&self.context, &self.needs.roles, &self.needs.shards);
+        }
+        self.supervisor.failure().await
+    }
+
+    /// Not ready any more; requests under way are answered while the roles still run, since some
+    /// wait for them; then the roles finish. All within `bound`.
+    async fn end(mut self, bound: Duration) -> anyhow::Result<()> {
+        let deadline = tokio::time::Instant::now() + bound;
+        self.condition.stops();
+        if let Some(door) = &mut self.door {
+            door.close(bound / 2).await;
+        }
+        self.supervisor.stop(deadline - tokio::time::Instant::now()).await
+    }
+}

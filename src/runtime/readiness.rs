@@ -1,0 +1,179 @@
+//! Whether the process can do its work: what it depends on, asked at most once a second.
+
+use crate::context::Context;
+use crate::domain::Shard;
+use crate::ingress::http::{DependencyStatus, Health, Readiness};
+use crate::roles::Role;
+use futures::future::{BoxFuture, FutureExt, join_all};
+use std::fmt::Display;
+use std::sync::{Arc, Mutex as SyncMutex};
+use std::time::Duration;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+/// How long an answer is good for.
+const FRESH: Duration = Duration::from_secs(1);
+/// A dependency that takes longer counts as down.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// What `/readyz` answers through every phase of a process's life. Cheap to clone.
+#[derive(Clone)]
+pub struct Condition {
+    phase: Arc<SyncMutex<Phase>>,
+    last: Arc<Mutex<Option<Answer>>>,
+}
+
+/// What was answered, and when.
+type Answer = (Instant, Vec<DependencyStatus>);
+
+#[derive(Clone)]
+enum Phase {
+    /// Not connected yet; these were asked last.
+    Starting(Vec<DependencyStatus>),
+    Running(Arc<Context>, Arc<Needs>),
+    Stopping,
+}
+
+/// What the roles of a process need.
+#[derive(Clone, Debug)]
+pub struct Needs {
+    /// Its roles.
+    pub roles: Vec<Role>,
+    /// The shards of those roles other than ingress.
+    pub shards: Vec<Shard>,
+    /// What the dependencies are called.
+    pub services: Services,
+}
+
+/// What a backend's services are called in answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Services {
+    /// Of the store; a shard is this, a dot and its number.
+    pub store: &'static str,
+    /// Of the log.
+    pub broker: &'static str,
+}
+
+impl Needs {
+    fn broker(&self) -> bool {
+        self.roles.iter().any(|role| role.needs_broker())
+    }
+
+    /// A worker cannot work without its shard; ingress can, as long as it has any.
+    fn shard(&self, shard: Shard) -> bool {
+        self.broker() && self.shards.contains(&shard)
+    }
+
+    fn any_shard(&self) -> bool {
+        self.roles.contains(&Role::Ingress)
+    }
+}
+
+impl Condition {
+    /// Of a process that has just begun.
+    pub fn starting() -> Self {
+        Self {
+            phase: Arc::new(SyncMutex::new(Phase::Starting(Vec::new()))),
+            last: Arc::new(Mutex::new(None)),
+        }
+    }
+
+    /// Notes how the services are that the start waits for.
+    pub fn waits_for(&self, absent: Vec<DependencyStatus>) {
+        self.enter(Phase::Starting(absent));
+    }
+
+    /// From now on the dependencies are asked.
+    pub fn runs(&self, context: Arc<Context>, needs: Needs) {
+        self.enter(Phase::Running(context, Arc::new(needs)));
+    }
+
+    /// From now on the process is not ready, whatever its dependencies are.
+    pub fn stops(&self) {
+        self.enter(Phase::Stopping);
+    }
+
+    fn enter(&self, phase: Phase) {
+        *self.phase.lock().expect("nothing panics while it is held") = phase;
+    }
+
+    /// For the HTTP side.
+    pub fn readiness(&self) -> Readiness {
+        let condition = self.clone();
+        Arc::new(move || {
+            let condition = condition.clone();
+            async move { condition.ask().await }.boxed()
+        })
+    }
+
+    async fn ask(&self) -> Vec<DependencyStatus> {
+        let phase = self.phase.lock().expect("nothing panics while it is held").clone();
+        match phase {
+            Phase::Starting(mut absent) => {
+                absent.push(not_serving("the process is starting"));
+                absent
+            }
+            Phase::Stopping => vec![not_serving("the process is stopping")],
+            Phase::Running(context, needs) => self.asked_lately(&context, &needs).await,
+        }
+    }
+
+    /// One question at a time; those who wait for it share its answer.
+    async fn asked_lately(&self, context: &Context, needs: &Needs) -> Vec<DependencyStatus> {
+        let mut last = self.last.lock().await;
+        if let Some((_, statuses)) = last.as_ref().filter(|(at, _)| at.elapsed() < FRESH) {
+            return statuses.clone();
+        }
+        let statuses = ask_all(context, needs).await;
+        *last = Some((Instant::now(), statuses.clone()));
+        statuses
+    }
+}
+
+/// A line that makes the whole not ready.
+fn not_serving(why: &str) -> DependencyStatus {
+    DependencyStatus {
+        name: "process".to_owned(),
+        health: Health::Down,
+        latency: Duration::ZERO,
+        required: true,
+        detail: Some(why.to_owned()),
+    }
+}
+
+/// Asks every dependency, all at the same time.
+pub async fn ask_all(context: &Context, needs: &Needs) -> Vec<DependencyStatus> {
+    let mut questions: Vec<BoxFuture<'_, DependencyStatus>> = Vec::new();
+    for shard in context.store.map().all_shards() {
+        let question = context.store.ping(shard);
+        let name = format!("{}.{shard}", needs.services.store);
+        questions.push(ask(name, needs.shard(shard), question).boxed());
+    }
+    let shards = questions.len();
+    questions
+        .push(ask(needs.services.broker.to_owned(), needs.broker(), context.broker.ping()).boxed());
+    if let Some(cache) = &context.cache {
+        questions.push(ask("redis".to_owned(), false, cache.ping()).boxed());
+    }
+    let mut statuses = join_all(questions).await;
+    let of_shards = &mut statuses[..shards];
+    if needs.any_shard() && of_shards.iter().all(|status| status.health == Health::Down) {
+        of_shards.iter_mut().for_each(|status| status.required = true);
+    }
+    statuses
+}
+
+async fn ask<E: Display>(
+    name: String,
+    required: bool,
+    question: impl Future<Output = Result<(), E>>,
+) -> DependencyStatus {
+    let asked = Instant::now();
+    let detail = match tokio::time::timeout(PATIENCE, question).await {
+        Ok(Ok(())) => None,
+        Ok(Err(error)) => Some(error.to_string()),
+        Err(_) => Some(format!("no answer within {} ms", PATIENCE.as_millis())),
+    };
+    let health = if detail.is_none() { Health::Up } else { Health::Down };
+    DependencyStatus { name, health, latency: asked.elapsed(), required, detail }
+}
