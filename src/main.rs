@@ -1,1 +1,33 @@
-fn main() {}
+//! The `holdfast` command.
+
+use clap::Parser;
+use holdfast::cli::{
+    Cli, Command, Ended, account, cluster, config, dev, help, lag, migrate, reconcile, report,
+    serve, status, transfer,
+};
+use std::process::ExitCode;
+use std::time::Duration;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let runtime = tokio::runtime::Runtime::new().expect("the system gives the process threads");
+    let ended = runtime.block_on(run(cli));
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    report(ended)
+}
+
+async fn run(Cli { args, command }: Cli) -> Ended {
+    match command {
+        None => help(),
+        Some(Command::Dev(command)) => dev::run(command, &args).await,
+        Some(Command::Serve(command)) => serve::run(command, &args).await,
+        Some(Command::Migrate(command)) => migrate::run(command, &args).await,
+        Some(Command::Account(command)) => account::run(command, &args).await,
+        Some(Command::Transfer(command)) => transfer::run(command, &args).await,
+        Some(Command::Reconcile(command)) => reconcile::run(command, &args).await,
+        Some(Command::Shards(command)) => cluster::shards(command, &args).await,
+        Some(Command::Lag(command)) => lag::run(command, &args).await,
+        Some(Command::Status(command)) => status::run(command, &args).await,
+        Some(Command::Config(command)) => config::run(&command, &args),
+    }
+}

@@ -1,6 +1,5 @@
 //! The adapters that a configuration names: MySQL, Kafka and Redis, or the embedded store and log.
 
-use crate::store::mysql::{MySqlSettings, MySqlStore};
 use super::readiness::Services;
 use super::waiting::Waiting;
 use crate::backlog::Backlog;
@@ -11,6 +10,7 @@ use crate::cache::BalanceCache;
 use crate::config::{Config, MySql};
 use crate::context::{Context, Policy, Wake};
 use crate::domain::Shard;
+use crate::store::mysql::{MySqlSettings, MySqlStore};
 use crate::store::sqlite::{self, SqliteSettings, SqliteStore};
 use crate::store::{MigrationReport, Store, StoreError};
 use anyhow::{Context as _, bail};

@@ -1,11 +1,11 @@
 //! Bringing shards and topics to what this release needs.
 
 use super::backend;
-use crate::store::mysql::{self, MySqlStore};
 use crate::broker::embedded::EmbeddedBroker;
 use crate::broker::{Broker, Topic};
 use crate::config::{Config, MySql};
 use crate::domain::Shard;
+use crate::store::mysql::{self, MySqlStore};
 use crate::store::sqlite::{self, SqliteSettings, SqliteStore};
 use crate::store::{MigrationReport, Opening, PendingShard, Store};
 

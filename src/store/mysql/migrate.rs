@@ -50,9 +50,11 @@ async fn create_tables(database: &Database) -> Result<(), MigrateError> {
         Err(error) if number(&error) == UNKNOWN_DATABASE => create_database(database).await?,
         answer => answer?,
     };
-    sqlx::query("SELECT GET_LOCK(CONCAT('holdfast.migrate.', LEFT(SHA2(DATABASE(), 256), 32)), -1)")
-        .execute(&mut conn)
-        .await?;
+    sqlx::query(
+        "SELECT GET_LOCK(CONCAT('holdfast.migrate.', LEFT(SHA2(DATABASE(), 256), 32)), -1)",
+    )
+    .execute(&mut conn)
+    .await?;
     forget_interrupted(&mut conn).await?;
     MIGRATOR.run_direct(None, &mut conn, false).await?;
     Ok(conn.close().await?)

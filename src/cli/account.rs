@@ -1,0 +1,180 @@
+//! `account`: the same as the API, straight to the store.
+
+use super::exit::{Ended, Failure, Outcome};
+use super::output::{OutputArgs, fields, list, print, value};
+use super::target::{Target, TargetArgs};
+use super::{ConfigArgs, PageArgs, account_import, examples, metadata};
+use crate::domain::{AccountId, AccountKind, AccountStatus, Currency, Money};
+use crate::ingress::http::{AccountAnswer, BalanceAnswer, cursor};
+use crate::ingress::{AccountRequest, Created};
+use crate::runtime::backend::Opening;
+use crate::store::AccountFilter;
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+
+/// `account`.
+#[derive(Args, Debug)]
+#[command(after_help = examples!(
+    "holdfast account create alice --currency USD",
+    "holdfast account show alice",
+    "holdfast account import accounts.csv",
+))]
+pub struct AccountCommand {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Subcommand, Debug)]
+enum What {
+    /// Create an account; the same again changes nothing
+    Create(Create),
+    /// Show an account and its balance
+    Show(Show),
+    /// List accounts by id
+    List(List),
+    /// Create accounts from a CSV file; the same again changes nothing
+    Import(account_import::Import),
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = examples!(
+    "holdfast account create bank --currency USD --kind external",
+    "holdfast account create alice --currency USD --overdraft-limit 50.00 --metadata team=blue",
+))]
+struct Create {
+    /// Its id
+    id: AccountId,
+    /// An ISO 4217 code such as USD
+    #[arg(long)]
+    currency: Currency,
+    /// customer, or external: the world outside, which may go negative
+    #[arg(long, default_value = "customer")]
+    kind: AccountKind,
+    /// How far it may be overdrawn
+    #[arg(long, value_name = "AMOUNT", default_value = "0")]
+    overdraft_limit: String,
+    /// Any number of name=value
+    #[arg(long, value_name = "NAME=VALUE", value_parser = metadata::pair)]
+    metadata: Vec<(String, String)>,
+    #[command(flatten)]
+    target: TargetArgs,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = examples!(
+    "holdfast account show alice",
+    "holdfast account show alice --format json",
+))]
+struct Show {
+    /// Its id
+    id: AccountId,
+    #[command(flatten)]
+    target: TargetArgs,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = examples!(
+    "holdfast account list",
+    "holdfast account list --prefix alice --status frozen --limit 500",
+))]
+struct List {
+    /// Only ids that begin so
+    #[arg(long)]
+    prefix: Option<String>,
+    /// Only this currency
+    #[arg(long)]
+    currency: Option<Currency>,
+    /// Only active, frozen or closed ones
+    #[arg(long)]
+    status: Option<AccountStatus>,
+    #[command(flatten)]
+    page: PageArgs,
+    #[command(flatten)]
+    target: TargetArgs,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+/// What is shown first of an account.
+const FIRST: [&str; 8] = [
+    "id",
+    "status",
+    "kind",
+    "currency",
+    "balance.posted",
+    "balance.held",
+    "balance.available",
+    "overdraft_limit",
+];
+
+/// Runs one of them.
+pub async fn run(command: AccountCommand, args: &ConfigArgs) -> Ended {
+    match command.what {
+        What::Create(command) => create(command, args).await,
+        What::Show(command) => show(command, args).await,
+        What::List(command) => list_accounts(command, args).await,
+        What::Import(command) => account_import::run(command, args).await,
+    }
+}
+
+async fn create(command: Create, args: &ConfigArgs) -> Ended {
+    let limit = Money::parse(&command.overdraft_limit, command.currency)
+        .map_err(|error| Failure::Usage(format!("--overdraft-limit: {error}")))?;
+    let request = AccountRequest {
+        id: command.id,
+        currency: command.currency,
+        kind: command.kind,
+        overdraft_limit: limit.minor(),
+        metadata: command.metadata.into_iter().collect(),
+    };
+    let target = command.target.open(args, Opening::AnyShard).await?;
+    let answers = target.ingress().create_accounts(vec![request]).await;
+    let answer = answers.into_iter().next().expect("one answer a request");
+    let Created { account, new } = target.accepted(answer).await?;
+    if !new {
+        eprintln!("holdfast: the account was there already, with the same attributes");
+    }
+    let shown = value(AccountAnswer::from(account));
+    print(command.output.format, || fields(&FIRST, &shown), || shown.clone());
+    Ok(Outcome::Fine)
+}
+
+async fn show(command: Show, args: &ConfigArgs) -> Ended {
+    let target = command.target.open(args, Opening::AnyShard).await?;
+    let shown = with_balance(&target, &command.id).await?;
+    print(command.output.format, || fields(&FIRST, &shown), || shown.clone());
+    Ok(Outcome::Fine)
+}
+
+/// The account, and its balance as its shard has it.
+async fn with_balance(target: &Target, id: &AccountId) -> Result<Value, Failure> {
+    let ingress = target.ingress();
+    let account = target.accepted(ingress.account(id).await).await?;
+    let balance = target.accepted(ingress.balance(id, true).await).await?;
+    let mut shown = value(AccountAnswer::from(account));
+    shown["balance"] = value(BalanceAnswer::from(balance));
+    Ok(shown)
+}
+
+async fn list_accounts(command: List, args: &ConfigArgs) -> Ended {
+    let filter = AccountFilter {
+        prefix: command.prefix,
+        currency: command.currency,
+        status: command.status,
+    };
+    let after: Option<AccountId> = command.page.position()?;
+    let target = command.target.open(args, Opening::AllShards).await?;
+    let found = target.ingress().accounts(&filter, after.as_ref(), command.page.limit).await;
+    let found = target.accepted(found).await?;
+    let next = found.last_if_more().map(|account| cursor(&account.row.id));
+    let data: Vec<Value> =
+        found.items.into_iter().map(|account| value(AccountAnswer::from(account))).collect();
+    let columns = ["id", "currency", "kind", "status", ">overdraft_limit", "created_at"];
+    let json = || json!({ "data": data, "next_cursor": next });
+    print(command.output.format, || list(&columns, &data, next.as_deref()), json);
+    Ok(Outcome::Fine)
+}

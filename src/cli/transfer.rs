@@ -1,0 +1,291 @@
+//! `transfer`: the same as the API, straight to the store.
+
+use super::exit::{Ended, Failure, Outcome};
+use super::output::{OutputArgs, fields, list, print, value};
+use super::target::{Target, TargetArgs};
+use super::{ConfigArgs, PageArgs, examples, metadata, transfer_import};
+use crate::domain::{
+    AccountId, Client, Currency, IdempotencyKey, Money, Reason, Timestamp, TransferId,
+};
+use crate::ingress::http::{TimelineAnswer, TransferAnswer, cursor};
+use crate::ingress::{
+    Direction, ListedTransfer, TransferListing, TransferRequest, TransferView, ViewState,
+};
+use crate::runtime::backend::Opening;
+use crate::store::TransferRecord;
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+use std::time::Duration;
+
+/// `transfer`.
+#[derive(Args, Debug)]
+#[command(after_help = examples!(
+    "holdfast transfer create --source bank --destination alice --amount 25.00 --currency USD --key rent-2026-07 --wait 5s",
+    "holdfast transfer show 019b1c5e-7a10-7abc-9def-0123456789ab",
+    "holdfast transfer list --account alice --status held",
+))]
+pub struct TransferCommand {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Subcommand, Debug)]
+enum What {
+    /// Ask for a transfer; the same key again finds the same transfer
+    Create(Create),
+    /// Show a transfer and what happened to it
+    Show(One),
+    /// List the transfers of an account, newest first
+    List(List),
+    /// Cancel a transfer that is not credited
+    Cancel(One),
+    /// Emit once more what holds for a transfer, for the workers to act on; harmless
+    Retry(One),
+    /// Ask for the transfers of a CSV file; the same file again finds the same transfers
+    Import(transfer_import::Import),
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = examples!(
+    "holdfast transfer create --source bank --destination alice --amount 25.00 --currency USD --key rent-2026-07",
+    "holdfast transfer create --source a --destination b --amount 3 --currency JPY --key k1 --wait 5s --format json",
+))]
+struct Create {
+    /// The account that pays
+    #[arg(long, value_name = "ACCOUNT")]
+    source: AccountId,
+    /// The account that is paid
+    #[arg(long, value_name = "ACCOUNT")]
+    destination: AccountId,
+    /// How much, such as 25.00
+    #[arg(long)]
+    amount: String,
+    /// An ISO 4217 code such as USD
+    #[arg(long)]
+    currency: Currency,
+    /// Idempotency key: name the payment, so that it is made once however often this is run
+    #[arg(long)]
+    key: IdempotencyKey,
+    /// Up to 255 characters
+    #[arg(long, value_parser = at_most::<255>)]
+    description: Option<String>,
+    /// Up to 64 characters
+    #[arg(long, value_parser = at_most::<64>)]
+    reference: Option<String>,
+    /// Any number of name=value
+    #[arg(long, value_name = "NAME=VALUE", value_parser = metadata::pair)]
+    metadata: Vec<(String, String)>,
+    /// How long to wait for its end, such as 5s
+    #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = humantime::parse_duration)]
+    wait: Duration,
+    #[command(flatten)]
+    principal: PrincipalArgs,
+    #[command(flatten)]
+    target: TargetArgs,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+/// Whose idempotency keys are meant.
+#[derive(Args, Debug)]
+pub struct PrincipalArgs {
+    /// The principal that the idempotency key belongs to; the API's own by default
+    #[arg(long, value_name = "NAME", default_value = crate::runtime::ANYBODY)]
+    pub client: Client,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = examples!(
+    "holdfast transfer show 019b1c5e-7a10-7abc-9def-0123456789ab",
+    "holdfast transfer cancel 019b1c5e-7a10-7abc-9def-0123456789ab",
+))]
+struct One {
+    /// Its id
+    id: TransferId,
+    #[command(flatten)]
+    target: TargetArgs,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = examples!(
+    "holdfast transfer list --account alice",
+    "holdfast transfer list --account alice --direction out --status held",
+    "holdfast transfer list --account alice --key rent-2026-07",
+))]
+struct List {
+    /// The account
+    #[arg(long)]
+    account: AccountId,
+    /// out or in
+    #[arg(long)]
+    direction: Option<Direction>,
+    /// requested, held, credited, committed, rejected or cancelled
+    #[arg(long)]
+    status: Option<ViewState>,
+    /// Accepted at or after this time, such as 2026-01-31T12:00:00Z
+    #[arg(long, value_name = "TIME")]
+    from: Option<Timestamp>,
+    /// Accepted before this time
+    #[arg(long, value_name = "TIME")]
+    to: Option<Timestamp>,
+    /// Only those out of the account with this reference
+    #[arg(long, conflicts_with_all = ["direction", "status", "from", "to", "key"])]
+    reference: Option<String>,
+    /// Only the one out of the account with this idempotency key
+    #[arg(long, conflicts_with_all = ["direction", "status", "from", "to", "cursor"])]
+    key: Option<IdempotencyKey>,
+    #[command(flatten)]
+    principal: PrincipalArgs,
+    #[command(flatten)]
+    page: PageArgs,
+    #[command(flatten)]
+    target: TargetArgs,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+/// What is shown first of a transfer.
+const FIRST: [&str; 7] = ["id", "status", "reason", "source", "destination", "amount", "currency"];
+
+/// Runs one of them.
+pub async fn run(command: TransferCommand, args: &ConfigArgs) -> Ended {
+    match command.what {
+        What::Create(command) => create(command, args).await,
+        What::Show(command) => show(command, args).await,
+        What::List(command) => list_transfers(command, args).await,
+        What::Cancel(command) => cancel(command, args).await,
+        What::Retry(command) => retry(command, args).await,
+        What::Import(command) => transfer_import::run(command, args).await,
+    }
+}
+
+fn at_most<const MOST: usize>(text: &str) -> Result<String, String> {
+    if text.chars().count() <= MOST {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("must be at most {MOST} characters"))
+    }
+}
+
+async fn create(command: Create, args: &ConfigArgs) -> Ended {
+    let amount = Money::parse(&command.amount, command.currency)
+        .map_err(|error| Failure::Usage(format!("--amount: {error}")))?;
+    if amount.minor() == 0 {
+        return Err(Failure::Usage("--amount: must be over zero".to_owned()));
+    }
+    if command.source == command.destination {
+        return Err(Failure::Usage("--destination: must differ from --source".to_owned()));
+    }
+    let metadata = command.metadata;
+    let request = TransferRequest {
+        client: command.principal.client,
+        key: command.key,
+        source: command.source,
+        destination: command.destination,
+        amount,
+        currency_given: true,
+        description: command.description,
+        reference: command.reference,
+        metadata: (!metadata.is_empty()).then(|| metadata.into_iter().collect()),
+        reverses: None,
+        traceparent: None,
+    };
+    let target = command.target.open(args, Opening::AnyShard).await?;
+    let ingress = target.ingress();
+    let submitted = target.accepted(ingress.submit(request).await).await?;
+    if submitted.replayed {
+        eprintln!("holdfast: this key was used before; this is the transfer it made");
+    }
+    let waited = ingress.wait_final(submitted.transfer, command.wait).await;
+    let view = TransferView::from(target.accepted(waited).await?);
+    let shown = value(TransferAnswer::from(view));
+    print(command.output.format, || fields(&FIRST, &shown), || shown.clone());
+    Ok(Outcome::Fine)
+}
+
+async fn show(command: One, args: &ConfigArgs) -> Ended {
+    let target = command.target.open(args, Opening::AnyShard).await?;
+    let ingress = target.ingress();
+    let transfer = target.accepted(ingress.transfer(command.id).await).await?;
+    let timeline = target.accepted(ingress.timeline(command.id).await).await?;
+    if !timeline.complete {
+        eprintln!("holdfast: the destination's shard does not answer; its step is missing");
+    }
+    let shown = value(TransferAnswer::from(transfer));
+    let events: Vec<Value> =
+        timeline.events.into_iter().map(|event| value(TimelineAnswer::from(event))).collect();
+    let columns =
+        ["at", "event", "stage", "shard", "topic", "partition", "offset", "attempt", "detail"];
+    let table = || format!("{}\n{}", fields(&FIRST, &shown), list(&columns, &events, None));
+    let json = || {
+        let mut json = shown.clone();
+        json["timeline"] = json!(events);
+        json
+    };
+    print(command.output.format, table, json);
+    Ok(Outcome::Fine)
+}
+
+async fn cancel(command: One, args: &ConfigArgs) -> Ended {
+    let target = command.target.open(args, Opening::AnyShard).await?;
+    let cancelled = target.ingress().cancel(command.id, Reason::CancelledByOperator).await;
+    let cancelled = target.accepted(cancelled).await?;
+    let shown = value(TransferAnswer::from(TransferView::from(cancelled.transfer)));
+    print(command.output.format, || fields(&FIRST, &shown), || shown.clone());
+    Ok(Outcome::Fine)
+}
+
+async fn retry(command: One, args: &ConfigArgs) -> Ended {
+    let target = command.target.open(args, Opening::AnyShard).await?;
+    let (transfer, event) = target.accepted(target.ingress().retry(command.id).await).await?;
+    let mut shown = value(TransferAnswer::from(TransferView::from(transfer)));
+    shown["emitted"] = json!(event.as_str());
+    print(command.output.format, || fields(&FIRST, &shown), || shown.clone());
+    Ok(Outcome::Fine)
+}
+
+async fn list_transfers(command: List, args: &ConfigArgs) -> Ended {
+    let target = command.target.open(args, Opening::AnyShard).await?;
+    let (found, next) = find(&command, &target).await?;
+    let data: Vec<Value> =
+        found.into_iter().filter_map(TransferAnswer::listed).map(value).collect();
+    let columns =
+        ["id", "status", "source", "destination", ">amount", "currency", "reason", "updated_at"];
+    let json = || json!({ "data": data, "next_cursor": next });
+    print(command.output.format, || list(&columns, &data, next.as_deref()), json);
+    Ok(Outcome::Fine)
+}
+
+type Page = (Vec<ListedTransfer>, Option<String>);
+
+fn outgoing(record: TransferRecord) -> ListedTransfer {
+    ListedTransfer::Outgoing(Box::new(record))
+}
+
+async fn find(command: &List, target: &Target) -> Result<Page, Failure> {
+    let (ingress, account, limit) = (target.ingress(), &command.account, command.page.limit);
+    if let Some(key) = &command.key {
+        let found = ingress.transfer_by_key(&command.principal.client, account, key).await;
+        let found = target.accepted(found).await?;
+        return Ok((found.into_iter().map(outgoing).collect(), None));
+    }
+    if let Some(reference) = command.reference.clone() {
+        let before = command.page.position()?;
+        let found = ingress.transfers_by_reference(account, reference, before, limit).await;
+        let found = target.accepted(found).await?;
+        let next = found.last_if_more().map(|record| cursor(&record.row.terms.id));
+        return Ok((found.items.into_iter().map(outgoing).collect(), next));
+    }
+    let listing = TransferListing {
+        direction: command.direction,
+        status: command.status,
+        from: command.from,
+        to: command.to,
+        before: command.page.position()?.unwrap_or_default(),
+    };
+    let found = ingress.account_transfers(account, &listing, limit).await;
+    let (transfers, end) = target.accepted(found).await?;
+    Ok((transfers, end.as_ref().map(cursor)))
+}
