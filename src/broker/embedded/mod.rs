@@ -40,16 +40,17 @@ type TopicPartition = (Topic, Partition);
 pub struct EmbeddedSettings {
     /// Its directory; created where it does not exist.
     pub dir: PathBuf,
-    /// Bytes of records that are kept after every group has read them, over all topics.
+    /// Bytes of records that are kept after every group has read them, over all topics. A topic
+    /// that no group has ever read holds nothing back.
     pub retention_bytes: u64,
     /// Size of the files, 1 GiB at most. The last one is read when the log is opened.
     pub segment_bytes: u64,
 }
 
 impl EmbeddedSettings {
-    /// What suits a single node: 256 MiB of read records in files of 16 MiB.
+    /// What suits a single node: 1 GiB of read records in files of 16 MiB.
     pub fn new(dir: impl Into<PathBuf>) -> Self {
-        Self { dir: dir.into(), retention_bytes: 256 << 20, segment_bytes: 16 << 20 }
+        Self { dir: dir.into(), retention_bytes: 1 << 30, segment_bytes: 16 << 20 }
     }
 }
 

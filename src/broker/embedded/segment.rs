@@ -180,13 +180,14 @@ impl Segment {
         torn_end: bool,
         mut visit: impl FnMut(u32, Entry) -> Result<(), frame::Malformed>,
     ) -> Result<Walked, JournalError> {
-        let bytes = fs::read(&self.path).map_err(io_error(&self.path))?;
-        let damaged = |at: usize| JournalError::Damaged { path: self.path.clone(), at: at as u64 };
-        let (mut at, mut last) = (0, None);
-        while at < bytes.len() {
-            let Some(frame) = frame::read_frame(&bytes, at) else {
+        let damaged = |at: u64| JournalError::Damaged { path: self.path.clone(), at };
+        let end = self.length()?;
+        let (mut at, mut last, mut buffer) = (0, None, Vec::new());
+        while at < end {
+            self.read_frame_bytes(at, end, &mut buffer)?;
+            let Some(frame) = frame::read_frame(&buffer, 0) else {
                 let sequence = last.ok_or_else(|| damaged(0))?;
-                if torn_end && !frame::has_frame_after(&bytes, at, sequence) {
+                if torn_end && !self.has_frame_after(at, end, sequence)? {
                     break;
                 }
                 return Err(damaged(at));
@@ -194,15 +195,41 @@ impl Segment {
             if last.is_some_and(|last| last + 1 != frame.sequence) {
                 return Err(damaged(at));
             }
-            (at, last) = (frame.payload.end, Some(frame.sequence));
-            for entry in frame::entries(&bytes, frame.payload) {
+            last = Some(frame.sequence);
+            for entry in frame::entries(&buffer, frame.payload) {
                 let (position, entry) = entry.map_err(|_| damaged(at))?;
-                let position = u32::try_from(position).map_err(|_| damaged(at))?;
+                let position = u32::try_from(at + position as u64).map_err(|_| damaged(at))?;
                 visit(position, entry).map_err(|_| damaged(at))?;
             }
+            at += buffer.len() as u64;
         }
         let sequence = last.ok_or_else(|| damaged(0))?;
-        Ok(Walked { length: at as u64, sequence })
+        Ok(Walked { length: at, sequence })
+    }
+
+    /// The bytes of the frame at `at`, as far as they are there and its header makes sense.
+    fn read_frame_bytes(
+        &self,
+        at: u64,
+        end: u64,
+        buffer: &mut Vec<u8>,
+    ) -> Result<(), JournalError> {
+        let mut header = [0; frame::HEADER];
+        let there = (end - at).min(frame::HEADER as u64) as usize;
+        self.read_exact(&mut header[..there], at)?;
+        let announced = frame::announced_length(&header).unwrap_or(0) + frame::HEADER;
+        buffer.resize(announced.min((end - at) as usize), 0);
+        self.read_exact(buffer, at)
+    }
+
+    fn has_frame_after(&self, at: u64, end: u64, sequence: u64) -> Result<bool, JournalError> {
+        let mut rest = vec![0; (end - at) as usize];
+        self.read_exact(&mut rest, at)?;
+        Ok(frame::has_frame_after(&rest, 0, sequence))
+    }
+
+    fn read_exact(&self, buffer: &mut [u8], at: u64) -> Result<(), JournalError> {
+        self.file.read_exact_at(buffer, at).map_err(io_error(&self.path))
     }
 
     /// The index of a sealed segment; built by reading all of it when it is first asked for.
@@ -234,10 +261,10 @@ impl Segment {
     fn read_record(&self, position: u32) -> Result<Delivered, JournalError> {
         let at = u64::from(position);
         let mut head = [0; 5];
-        self.file.read_exact_at(&mut head, at).map_err(io_error(&self.path))?;
+        self.read_exact(&mut head, at)?;
         let damaged = |_| JournalError::Damaged { path: self.path.clone(), at };
         let mut record = vec![0; frame::record_length(&head).map_err(damaged)?];
-        self.file.read_exact_at(&mut record, at).map_err(io_error(&self.path))?;
+        self.read_exact(&mut record, at)?;
         frame::decode_record(&record).map_err(damaged)
     }
 }

@@ -39,33 +39,39 @@ impl Call {
     }
 }
 
-/// Travels with each record and comes back with its delivery report.
-struct Ticket {
-    call: Arc<Call>,
-    index: usize,
-}
-
 /// Receives delivery reports, and remembers why the producer is dead.
 #[derive(Default)]
 struct Deliveries {
-    broken: OnceLock<String>,
+    reason: OnceLock<String>,
+    /// Ends the wait of every call: librdkafka does not report on what it still had queued when it
+    /// stopped.
+    dead: CancellationToken,
 }
 
 impl Deliveries {
     /// The producer is dead; the first reason is kept.
-    fn fail(&self, error: &KafkaError, index: usize) -> BrokerError {
-        let reason = self.broken.get_or_init(|| error.to_string()).clone();
-        match error.rdkafka_error_code() {
-            Some(
-                RDKafkaErrorCode::MessageSizeTooLarge
-                | RDKafkaErrorCode::InvalidRecord
-                | RDKafkaErrorCode::InvalidMessageSize,
-            ) => BrokerError::Refused { index, detail: error.to_string() },
+    fn die(&self, reason: &str) {
+        self.reason.get_or_init(|| reason.to_owned());
+        self.dead.cancel();
+    }
+
+    /// The call hears of its own error before all calls hear that the producer is dead. A record that
+    /// only the broker finds too large is no exception: the broker refuses whole batches, so nobody
+    /// knows which record it was.
+    fn fail(&self, call: &Call, error: &KafkaError) {
+        let reason = error.to_string();
+        call.finish(Err(match error.rdkafka_error_code() {
             Some(RDKafkaErrorCode::UnknownTopic | RDKafkaErrorCode::UnknownTopicOrPartition) => {
-                BrokerError::Topic(reason)
+                BrokerError::Topic(reason.clone())
             }
-            _ => BrokerError::Broken(reason),
-        }
+            _ => BrokerError::Broken(reason.clone()),
+        }));
+        self.die(&reason);
+    }
+
+    /// The error of everything that is sent to a dead producer.
+    fn broken(&self) -> BrokerError {
+        BrokerError::Broken(self.reason.get().map_or("it is dead", String::as_str).to_owned())
     }
 }
 
@@ -77,18 +83,19 @@ impl ClientContext for Deliveries {
     fn error(&self, error: KafkaError, reason: &str) {
         tracing::debug!(%error, reason, "kafka producer");
         if error.rdkafka_error_code() == Some(RDKafkaErrorCode::Fatal) {
-            self.broken.get_or_init(|| reason.to_owned());
+            self.die(reason);
         }
     }
 }
 
 impl ProducerContext for Deliveries {
-    type DeliveryOpaque = Box<Ticket>;
+    /// The call travels with each of its records.
+    type DeliveryOpaque = Arc<Call>;
 
-    fn delivery(&self, result: &DeliveryResult<'_>, ticket: Box<Ticket>) {
+    fn delivery(&self, result: &DeliveryResult<'_>, call: Arc<Call>) {
         match result {
-            Ok(_) => ticket.call.acknowledge_one(),
-            Err((error, _)) => ticket.call.finish(Err(self.fail(error, ticket.index))),
+            Ok(_) => call.acknowledge_one(),
+            Err((error, _)) => self.fail(&call, error),
         }
     }
 }
@@ -97,20 +104,19 @@ pub(super) struct KafkaProducer {
     settings: Arc<KafkaSettings>,
     /// There until it is dropped.
     client: Option<ThreadedProducer<Deliveries>>,
-    dropped: CancellationToken,
 }
 
 impl KafkaProducer {
     pub(super) fn create(settings: Arc<KafkaSettings>) -> KafkaResult<Self> {
         let client = settings.producer().create_with_context(Deliveries::default())?;
-        Ok(Self { settings, client: Some(client), dropped: CancellationToken::new() })
+        Ok(Self { settings, client: Some(client) })
     }
 
     fn client(&self) -> &ThreadedProducer<Deliveries> {
         self.client.as_ref().expect("it is only taken by drop")
     }
 
-    fn deliveries(&self) -> &Deliveries {
+    fn deliveries(&self) -> &Arc<Deliveries> {
         self.client().client().context()
     }
 
@@ -120,24 +126,23 @@ impl KafkaProducer {
             unacknowledged: AtomicUsize::new(records.len()),
             done: Mutex::new(Some(done)),
         });
-        for (index, record) in records.iter().enumerate() {
-            let ticket = Box::new(Ticket { call: call.clone(), index });
-            if let Err(error) = self.queue_one(record, ticket) {
-                call.finish(Err(self.deliveries().fail(&error, index)));
+        for record in records {
+            if let Err(error) = self.queue_one(record, call.clone()) {
+                self.deliveries().fail(&call, &error);
                 break;
             }
         }
         acknowledged
     }
 
-    fn queue_one(&self, record: &Record, ticket: Box<Ticket>) -> Result<(), KafkaError> {
+    fn queue_one(&self, record: &Record, call: Arc<Call>) -> Result<(), KafkaError> {
         let topic = self.settings.topic(record.topic);
         let mut headers = OwnedHeaders::new_with_capacity(record.headers.len());
         for (key, value) in &record.headers {
             headers = headers.insert(Header { key, value: Some(value) });
         }
         let partition = i32::try_from(record.partition.0).unwrap_or(i32::MAX);
-        let message = BaseRecord::with_opaque_to(&topic, ticket)
+        let message = BaseRecord::with_opaque_to(&topic, call)
             .partition(partition)
             .key(&record.key)
             .payload(&record.value)
@@ -149,8 +154,9 @@ impl KafkaProducer {
 
 impl Producer for KafkaProducer {
     fn send(&self, records: Vec<Record>) -> BoxFuture<'static, Result<(), BrokerError>> {
-        if let Some(reason) = self.deliveries().broken.get() {
-            return future::ready(Err(BrokerError::Broken(reason.clone()))).boxed();
+        let deliveries = self.deliveries().clone();
+        if deliveries.dead.is_cancelled() {
+            return future::ready(Err(deliveries.broken())).boxed();
         }
         if let Some(index) = records.iter().position(|record| record.bytes() > MAX_RECORD_BYTES) {
             return future::ready(Err(BrokerError::too_large(index, &records[index]))).boxed();
@@ -159,13 +165,11 @@ impl Producer for KafkaProducer {
             return future::ready(Ok(())).boxed();
         }
         let acknowledged = self.queue(&records);
-        let dropped = self.dropped.clone();
-        let gone = || Err(BrokerError::Broken("the producer was dropped".to_owned()));
         async move {
             tokio::select! {
                 biased;
-                result = acknowledged => result.unwrap_or_else(|_| gone()),
-                () = dropped.cancelled() => gone(),
+                result = acknowledged => result.unwrap_or_else(|_| Err(deliveries.broken())),
+                () = deliveries.dead.cancelled() => Err(deliveries.broken()),
             }
         }
         .boxed()
@@ -176,7 +180,7 @@ impl Drop for KafkaProducer {
     /// Throws away what is queued. librdkafka needs up to half a second for that, so it happens on
     /// a thread of its own.
     fn drop(&mut self) {
-        self.dropped.cancel();
+        self.deliveries().die("the producer was dropped");
         if let Some(client) = self.client.take() {
             client.purge(PurgeConfig::default().queue().inflight());
             std::thread::spawn(move || drop(client));

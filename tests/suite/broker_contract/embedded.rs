@@ -2,7 +2,7 @@
 
 use super::support::{PARTITIONS, TOPIC, eventually, group, marked, read, record, sent, within};
 use holdfast::broker::embedded::{EmbeddedBroker, EmbeddedSettings, JournalError};
-use holdfast::broker::{Broker, Position, Record};
+use holdfast::broker::{Broker, BrokerError, Position, Record};
 use holdfast::domain::Partition;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -243,4 +243,24 @@ async fn many_small_calls_share_their_syncs() {
     let journal = fs::read(&segments(dir.path())[0]).unwrap();
     let frames = journal.windows(4).filter(|bytes| *bytes == [0xF5, b'h', b'f', 1]).count();
     assert!(frames < 1000, "{frames} frames, each with a sync of its own, for 5000 calls");
+}
+
+#[tokio::test]
+async fn a_disk_that_fails_stops_the_log_and_says_so() {
+    let dir = TempDir::new().unwrap();
+    let broker = create(dir.path(), |settings| settings.segment_bytes = 4096).await;
+    let producer = broker.producer().await.unwrap();
+    dir.close().unwrap();
+    let failure = loop {
+        // Until the segment is full and the next one cannot be created.
+        if let Err(error) = within("answer", producer.send(vec![record(0, 1)])).await {
+            break error;
+        }
+    };
+    assert!(matches!(failure, BrokerError::Broken(_)), "{failure}");
+    let later = within("answer", producer.send(vec![record(0, 2)])).await;
+    assert!(matches!(later, Err(BrokerError::Broken(_))), "{later:?}");
+    let state = broker.ping().await.unwrap_err();
+    assert!(state.to_string().contains("restart when the disk is well"), "{state}");
+    assert!(broker.producer().await.is_err());
 }

@@ -8,7 +8,7 @@ use crate::services::{own_services, services};
 use holdfast::broker::kafka::{KafkaBroker, KafkaSettings};
 use holdfast::broker::{Broker, BrokerError, Incoming, Position};
 use holdfast::domain::Partition;
-use rdkafka::admin::{AdminClient, AdminOptions};
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use std::collections::BTreeSet;
@@ -155,12 +155,39 @@ async fn after_records_were_deleted_reading_begins_at_the_first_that_exists() {
     assert_eq!(sent(&read(&mut *consumer, 1).await[0]), 6);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_record_that_the_broker_refuses_nothing_more_of_its_partition_is_written() {
+    let settings = kafka_settings(&services().await.kafka);
+    let name = format!("{}{TOPIC}", settings.topic_prefix);
+    let topic = NewTopic::new(&name, PARTITIONS as i32, TopicReplication::Fixed(1));
+    let small_only = topic.set("max.message.bytes", "2000");
+    admin(&settings).create_topics([&small_only], &AdminOptions::new()).await.unwrap();
+    let broker = KafkaBroker::new(settings).unwrap();
+    eventually("topic", || async {
+        broker.missing_topics(&[TOPIC], PARTITIONS).await.unwrap().is_empty()
+    })
+    .await;
+    let producer = broker.producer().await.unwrap();
+    within("send", producer.send(vec![record(0, 1)])).await.unwrap();
+    let mut large = record(0, 2);
+    large.value = vec![b'x'; 5000];
+    let calls: Vec<_> = std::iter::once(producer.send(vec![large]))
+        .chain((3..100).map(|n| producer.send(vec![record(0, n)])))
+        .collect();
+    for result in within("failure", futures::future::join_all(calls)).await {
+        assert!(matches!(result, Err(BrokerError::Broken(_))), "{result:?}");
+    }
+    let lag = broker.lag(&group("hold"), &[TOPIC]).await.unwrap();
+    assert_eq!(lag[0].end, 1);
+}
+
+fn admin(settings: &KafkaSettings) -> AdminClient<DefaultClientContext> {
+    ClientConfig::new().set("bootstrap.servers", &settings.brokers).create().unwrap()
+}
+
 async fn delete_before(settings: &KafkaSettings, partition: i32, offset: i64) {
-    let mut config = ClientConfig::new();
-    config.set("bootstrap.servers", &settings.brokers);
-    let admin: AdminClient<DefaultClientContext> = config.create().unwrap();
     let mut list = TopicPartitionList::new();
     let topic = format!("{}{TOPIC}", settings.topic_prefix);
     list.add_partition_offset(&topic, partition, Offset::Offset(offset)).unwrap();
-    admin.delete_records(&list, &AdminOptions::new()).await.unwrap();
+    admin(settings).delete_records(&list, &AdminOptions::new()).await.unwrap();
 }
