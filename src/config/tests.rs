@@ -1,3 +1,5 @@
+//! Layers, faults and masks of the configuration.
+
 use super::*;
 use std::collections::BTreeMap;
 

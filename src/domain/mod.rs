@@ -3,6 +3,7 @@
 //! Everything that enters is parsed here once; past this point a value is valid by its type.
 
 mod account;
+mod claim;
 mod currency;
 mod event;
 mod ids;
@@ -14,6 +15,7 @@ mod time;
 mod transfer;
 
 pub use account::{AccountKind, AccountRow, AccountStatus, POSTED_LIMIT};
+pub use claim::{Claim, ClaimKey, NewTransfer};
 pub use currency::Currency;
 pub use event::{
     AccountSnapshot, DeadLetter, DeadLetterOrigin, EVENT_VERSION, Event, EventError, EventType,
@@ -26,7 +28,7 @@ pub use ids::{
 pub use money::{InvalidAmount, MAX_AMOUNT, Money, format_minor, parse_signed_minor};
 pub use step::{
     AccountChange, Cause, DeadReason, Entry, EntryRow, Input, Outcome, Plan, Side, StageWrite,
-    Stamp, TransferRow,
+    Stamp, StuckTransfer, TransferRow,
 };
 pub use time::Timestamp;
 pub use transfer::{Pivot, PivotDecision, Reason, State, Terms};

@@ -212,6 +212,19 @@ pub struct TransferRow {
     pub completed_at: Option<Timestamp>,
 }
 
+/// A transfer on the reconciler's list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StuckTransfer {
+    /// The row as it is stored now.
+    pub row: TransferRow,
+    /// How often it was driven again.
+    pub attempts: u32,
+    /// When it was put on the list.
+    pub since: Timestamp,
+    /// When it was due to be looked at.
+    pub due_at: Timestamp,
+}
+
 /// The event that caused a step, kept with the step for the timeline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Cause {

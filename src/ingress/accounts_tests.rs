@@ -1,3 +1,5 @@
+//! What changes of an account's settings are allowed.
+
 use super::*;
 
 fn account(posted: i64, held: i64, overdraft_limit: i64) -> AccountRecord {

@@ -2,9 +2,8 @@
 
 use super::fingerprint::VERSION;
 use super::request::TransferRequest;
-use crate::domain::{Terms, Timestamp, TransferId};
+use crate::domain::{Claim, ClaimKey, NewTransfer, Terms, Timestamp, TransferId};
 use crate::routing::slot_of;
-use crate::store::{Claim, ClaimKey, NewTransfer};
 use std::collections::{BTreeMap, HashMap};
 
 /// A request of a group commit.

@@ -1,7 +1,6 @@
 //! What is to be done about a transfer that stands still: pure.
 
-use crate::domain::{EventType, PivotDecision, State, Timestamp};
-use crate::store::StuckTransfer;
+use crate::domain::{EventType, PivotDecision, State, StuckTransfer, Timestamp};
 
 /// Re-drives of a REQUESTED transfer after which it is cancelled as undeliverable.
 pub const MOST_REDRIVES: u32 = 8;

@@ -1,11 +1,11 @@
 //! Rows as the port hands them over. Amounts are minor units; times are database times.
 
 use crate::broker::Record;
-pub use crate::domain::{AccountChange, Cause, Entry, EntryRow, Side, StageWrite, TransferRow};
-use crate::domain::{
-    AccountId, AccountRow, Client, ClusterId, Currency, Generation, IdempotencyKey, Stamp, State,
-    Terms, Timestamp, TransferId,
+pub use crate::domain::{
+    AccountChange, Cause, Claim, ClaimKey, Entry, EntryRow, NewTransfer, Side, StageWrite,
+    StuckTransfer, TransferRow,
 };
+use crate::domain::{AccountRow, ClusterId, Currency, Generation, Stamp, State, Timestamp};
 
 /// What every shard stores about itself and every writing transaction compares.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,49 +58,6 @@ pub struct BalanceRow {
     pub row: AccountRow,
     /// When that row was written or read, by its shard's database time.
     pub as_of: Timestamp,
-}
-
-/// Who claims a request: unique per client, source account and key.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ClaimKey {
-    /// The account that pays.
-    pub source: AccountId,
-    /// The principal.
-    pub client: Client,
-    /// The caller's key.
-    pub key: IdempotencyKey,
-}
-
-/// What a claim says.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Claim {
-    /// The transfer that the key stands for.
-    pub transfer: TransferId,
-    /// Fingerprint of the request, 32 bytes.
-    pub fingerprint: [u8; 32],
-    /// How the fingerprint was computed.
-    pub fingerprint_version: u8,
-}
-
-/// A transfer and its claim, to be inserted in state REQUESTED.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NewTransfer {
-    /// Its terms.
-    pub terms: Terms,
-    /// Whose claim.
-    pub claim: ClaimKey,
-    /// Fingerprint of the request.
-    pub fingerprint: [u8; 32],
-    /// How it was computed.
-    pub fingerprint_version: u8,
-    /// The caller's text.
-    pub description: Option<String>,
-    /// The caller's reference.
-    pub reference: Option<String>,
-    /// A JSON object of strings, as text.
-    pub metadata: Option<String>,
-    /// When it is accepted.
-    pub at: Timestamp,
 }
 
 /// A transfer with all that the API and the timeline show.
@@ -164,19 +121,6 @@ pub enum Mark {
     Recent,
     /// Of the slow sweep from the oldest on, which catches what committed behind the other.
     Sweep,
-}
-
-/// A transfer on the reconciler's list.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StuckTransfer {
-    /// The row as it is stored now.
-    pub row: TransferRow,
-    /// How often it was driven again.
-    pub attempts: u32,
-    /// When it was put on the list.
-    pub since: Timestamp,
-    /// When it was due to be looked at.
-    pub due_at: Timestamp,
 }
 
 /// Transfers that are not final, for `status`.
