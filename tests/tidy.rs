@@ -1,0 +1,247 @@
+//! The rules of the layout, held mechanically, so that nobody has to remember them.
+//!
+//! `docs/ARCHITECTURE.md` says what they are for. A rule that is in the way is argued about there,
+//! not worked around here.
+
+#[path = "tidy/paths.rs"]
+mod paths;
+#[path = "tidy/source.rs"]
+mod source;
+
+use paths::Uses;
+use source::{Source, files, name, root, sources};
+use std::fs;
+
+const ROLES: [&str; 7] =
+    ["ingress", "relay", "hold", "credit", "commit", "projector", "reconciler"];
+const LONGEST_FILE: usize = 500;
+
+/// What a decision may use beyond `domain`: plain data and pure functions, each with its reason.
+const BEYOND_DOMAIN: [(&str, &str, &str); 2] = [
+    (
+        "src/ingress/decide.rs",
+        "super",
+        "the request and the version of its fingerprint: plain data of its own role",
+    ),
+    (
+        "src/ingress/decide.rs",
+        "crate::routing",
+        "an id carries its source's slot: a pure function, pinned by golden tests",
+    ),
+];
+
+/// Fails with every fault at once.
+fn none_of(faults: Vec<String>) {
+    assert!(faults.is_empty(), "\n{}\n", faults.join("\n"));
+}
+
+fn faults(of: impl Fn(&Source) -> Vec<String>) {
+    none_of(sources().iter().flat_map(of).collect());
+}
+
+/// Where shipped code that is not under one of `allowed` names a crate.
+fn named_outside(source: &Source, krate: &str, allowed: &[&str]) -> Vec<String> {
+    if allowed.iter().any(|folder| source.path.starts_with(folder)) {
+        return Vec::new();
+    }
+    source
+        .shipped()
+        .filter(|(_, line)| paths::names_crate(line, krate))
+        .map(|(at, _)| format!("{}: only {} may name {krate}", source.at(at), allowed.join(", ")))
+        .collect()
+}
+
+#[test]
+fn domain_imports_nothing_of_ours() {
+    faults(|source| {
+        if !source.path.starts_with("src/domain/") {
+            return Vec::new();
+        }
+        let uses = Uses::of(source);
+        let ours = |path: &&(usize, String)| {
+            path.1.starts_with("crate::") && !path.1.starts_with("crate::domain")
+                || path.1.starts_with("super::super")
+        };
+        let fault =
+            |(at, path): &(usize, String)| format!("{}: domain uses {path}", source.at(*at));
+        uses.shipped.iter().filter(ours).map(fault).collect()
+    });
+}
+
+#[test]
+fn decisions_import_only_the_domain() {
+    faults(|source| {
+        if !source.path.ends_with("/decide.rs") {
+            return Vec::new();
+        }
+        let allowed = |path: &str| {
+            let reasoned = BEYOND_DOMAIN.iter().any(|(file, prefix, _)| {
+                *file == source.path && path.starts_with(&format!("{prefix}::"))
+            });
+            path.starts_with("std::") || path.starts_with("crate::domain::") || reasoned
+        };
+        Uses::of(source)
+            .shipped
+            .iter()
+            .filter(|(_, path)| !allowed(path))
+            .map(|(at, path)| format!("{}: a decision uses {path}", source.at(*at)))
+            .collect()
+    });
+}
+
+#[test]
+fn roles_never_import_each_other() {
+    faults(|source| {
+        let folder = source.path.strip_prefix("src/").and_then(|path| path.split('/').next());
+        let Some(role) = ROLES.into_iter().find(|role| Some(*role) == folder) else {
+            return Vec::new();
+        };
+        let other = |path: &str| {
+            let first = path.strip_prefix("crate::").and_then(|path| path.split("::").next());
+            ROLES.into_iter().any(|other| other != role && Some(other) == first)
+        };
+        Uses::of(source)
+            .all
+            .iter()
+            .filter(|(_, path)| other(path))
+            .map(|(at, path)| format!("{}: {role} uses {path}", source.at(*at)))
+            .collect()
+    });
+}
+
+#[test]
+fn only_the_store_has_sql() {
+    faults(|source| {
+        if source.path.starts_with("src/store/") {
+            return Vec::new();
+        }
+        let statement = |text: &str| {
+            ["SELECT ", "INSERT ", "UPDATE ", "DELETE "].iter().any(|word| text.contains(word))
+        };
+        let sql = source.shipped_literals().filter(|(_, text)| statement(text));
+        sql.map(|(at, _)| format!("{}: SQL outside of src/store", source.at(*at)))
+            .chain(named_outside(source, "sqlx", &["src/store/"]))
+            .collect()
+    });
+}
+
+#[test]
+fn each_client_library_is_named_in_one_place() {
+    faults(|source| {
+        [
+            named_outside(source, "rdkafka", &["src/broker/kafka"]),
+            named_outside(source, "axum", &["src/ingress/http", "src/runtime"]),
+            named_outside(source, "utoipa", &["src/ingress/http"]),
+            named_outside(source, "redis", &["src/cache.rs", "src/config"]),
+        ]
+        .concat()
+    });
+}
+
+#[test]
+fn what_is_shipped_does_not_unwrap() {
+    faults(|source| {
+        let unwraps = source.shipped().filter(|(_, line)| line.contains(".unwrap()"));
+        unwraps
+            .map(|(at, _)| format!("{}: use expect, with the reason it cannot fail", source.at(at)))
+            .collect()
+    });
+}
+
+#[test]
+fn nothing_is_left_to_be_done_and_no_test_is_left_out() {
+    faults(|source| {
+        let unfinished = |line: &str| {
+            ["todo!", "unimplemented!", "#[ignore", "dbg!"].iter().any(|word| line.contains(word))
+        };
+        let lines = source.code.iter().enumerate().filter(|(_, line)| unfinished(line));
+        lines.map(|(at, line)| format!("{}: {}", source.at(at), line.trim())).collect()
+    });
+}
+
+/// A test waits for a condition, and says for how long at most: a sleep stands only in a function
+/// that has a deadline.
+#[test]
+fn tests_wait_for_conditions_and_not_for_time() {
+    faults(|source| {
+        let mut bounded = false;
+        let mut faults = Vec::new();
+        for (at, line) in source.code.iter().enumerate() {
+            if paths::words(line).any(|word| word == "fn") {
+                bounded = false;
+            }
+            bounded |= line.to_lowercase().contains("deadline");
+            if source.test[at] && line.contains("sleep(") && !bounded {
+                faults.push(format!("{}: a sleep without a deadline", source.at(at)));
+            }
+        }
+        faults
+    });
+}
+
+#[test]
+fn files_have_one_subject_and_say_it_first() {
+    faults(|source| {
+        let mut faults = Vec::new();
+        let lines = source.text.lines().count();
+        if lines > LONGEST_FILE {
+            faults.push(format!("{}: {lines} lines, over {LONGEST_FILE}", source.path));
+        }
+        if !source.text.starts_with("//!") && source.text.trim() != "fn main() {}" {
+            faults.push(format!("{}: does not begin with a doc comment", source.path));
+        }
+        faults
+    });
+}
+
+/// Hosts of registries and paths of one machine have no place in anything that is published.
+#[test]
+fn nothing_names_a_machine_or_a_registry() {
+    let hosts = [
+        concat!("deb.", "debian.org"),
+        concat!("proxy.", "golang.org"),
+        concat!("repo1.", "maven"),
+        concat!("repo.", "maven"),
+        concat!("registry.", "npmjs"),
+        concat!("files.", "pythonhosted"),
+        concat!("static.", "crates.io"),
+        concat!("index.", "crates.io"),
+    ];
+    let places = [
+        concat!("/wo", "rk/"),
+        concat!("/ro", "ot/"),
+        concat!("/ho", "me/"),
+        concat!("/tmp/", "wt"),
+    ];
+    let mut faults = Vec::new();
+    for path in files(root()) {
+        let Ok(text) = fs::read_to_string(&path) else { continue };
+        if path.ends_with("Cargo.lock") {
+            continue;
+        }
+        for (at, line) in text.lines().enumerate() {
+            if hosts.iter().chain(&places).any(|word| line.contains(word)) {
+                faults.push(format!("{}:{}: {}", name(&path), at + 1, line.trim()));
+            }
+        }
+    }
+    none_of(faults);
+}
+
+/// Files that the documents name are there.
+#[test]
+fn documents_name_files_that_exist() {
+    let mut faults = Vec::new();
+    for path in files(root()) {
+        if path.extension().is_none_or(|extension| extension != "md") {
+            continue;
+        }
+        let text = fs::read_to_string(&path).unwrap();
+        for named in paths::files_named(&text) {
+            if !root().join(&named).exists() {
+                faults.push(format!("{}: {named} does not exist", name(&path)));
+            }
+        }
+    }
+    none_of(faults);
+}
