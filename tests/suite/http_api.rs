@@ -4,6 +4,7 @@ mod accounts;
 mod connections;
 mod description;
 mod operations;
+mod outages;
 mod refusals;
 mod table;
 mod transfers;

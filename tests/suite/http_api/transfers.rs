@@ -114,7 +114,7 @@ async fn preferring_to_wait_answers_202_until_the_transfer_is_final() {
 #[tokio::test]
 async fn a_requested_transfer_is_cancelled_once_and_for_all() {
     let world = World::new().await;
-    let id = accepted(&world, "k").await;
+    let id = accepted(&world, TRANSFER).await;
     let path = format!("/v1/transfers/{id}/cancel");
     let cancelled = world.post(&path, "{}").await.expect(202);
     assert_eq!(cancelled["status"], "cancelled");
@@ -135,7 +135,7 @@ async fn a_credited_transfer_is_shown_credited_and_can_no_longer_be_cancelled() 
     for id in ["alice", "bob"] {
         world.account(id, "USD").await;
     }
-    let id = accepted(&world, "k").await;
+    let id = accepted(&world, TRANSFER).await;
     advance(&world, &id, State::Requested, State::Held).await;
     let path = format!("/v1/transfers/{id}");
     assert_eq!(world.get(&path).await.expect(200)["status"], "held");
@@ -163,7 +163,7 @@ async fn the_timeline_of_a_committed_transfer_names_the_events_behind_it() {
     for id in ["alice", "bob"] {
         world.account(id, "USD").await;
     }
-    let id = accepted(&world, "k").await;
+    let id = accepted(&world, TRANSFER).await;
     advance(&world, &id, State::Requested, State::Held).await;
     credit(&world, &id).await;
     advance(&world, &id, State::Held, State::Committed).await;
@@ -184,7 +184,7 @@ async fn the_timeline_of_a_committed_transfer_names_the_events_behind_it() {
 #[tokio::test]
 async fn a_committed_transfer_is_reversed_in_parts_and_never_beyond_its_amount() {
     let world = World::new().await;
-    let id = accepted(&world, "k").await;
+    let id = accepted(&world, TRANSFER).await;
     advance(&world, &id, State::Requested, State::Held).await;
     advance(&world, &id, State::Held, State::Committed).await;
     let path = format!("/v1/transfers/{id}/reverse");
@@ -246,8 +246,9 @@ async fn texts_hold_any_character_and_are_counted_in_characters() {
     assert_eq!(world.transfer("k", &body).await.expect(202)["description"], text.as_str());
 }
 
-async fn accepted(world: &World, key: &str) -> String {
-    world.transfer(key, TRANSFER).await.expect(202)["id"].as_str().unwrap().to_owned()
+/// The id of a transfer just accepted.
+pub async fn accepted(world: &World, body: &str) -> String {
+    world.transfer("k", body).await.expect(202)["id"].as_str().unwrap().to_owned()
 }
 
 fn column(timeline: &Value, name: &str) -> Value {
@@ -261,7 +262,7 @@ async fn record(world: &World, id: &str) -> TransferRecord {
 }
 
 /// What hold and commit write of a transfer, without the money.
-async fn advance(world: &World, id: &str, from: State, to: State) {
+pub async fn advance(world: &World, id: &str, from: State, to: State) {
     let terms = record(world, id).await.row.terms;
     let shard = world.store.map().shard_of_transfer(terms.id);
     let mut tx = world.store.begin(shard).await.unwrap();

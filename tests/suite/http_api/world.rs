@@ -6,6 +6,7 @@ use axum::http::{HeaderMap, Request, StatusCode};
 use futures::FutureExt;
 use holdfast::backlog::Backlog;
 use holdfast::broker::embedded::{EmbeddedBroker, EmbeddedSettings};
+use holdfast::cache::BalanceCache;
 use holdfast::context::{Context, Policy, Wake};
 use holdfast::domain::{AccountChange, AccountId, Shard, TransferId};
 use holdfast::ingress::Ingress;
@@ -13,6 +14,8 @@ use holdfast::ingress::http::{DependencyStatus, Health, HttpExtras, router};
 use holdfast::store::sqlite::{self, SqliteSettings, SqliteStore};
 use holdfast::store::{AccountFilter, Store};
 use serde_json::Value;
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{ConnectOptions, Connection};
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -65,11 +68,20 @@ pub struct World {
     pub app: Router,
     pub store: Arc<dyn Store>,
     pub dependencies: Arc<Mutex<Vec<DependencyStatus>>>,
-    _dir: TempDir,
+    dir: TempDir,
 }
 
 impl World {
     pub async fn new() -> Self {
+        Self::with(None).await
+    }
+
+    /// With a Redis at this address.
+    pub async fn with_redis(url: &str) -> Self {
+        Self::with(Some(BalanceCache::new(url, "tests:").unwrap())).await
+    }
+
+    async fn with(cache: Option<BalanceCache>) -> Self {
         let dir = TempDir::new().unwrap();
         let settings = SqliteSettings::new(dir.path());
         sqlite::migrate(&settings, 2, 4).await.unwrap();
@@ -78,7 +90,7 @@ impl World {
         let context = Arc::new(Context {
             store: store.clone(),
             broker: Arc::new(log),
-            cache: None,
+            cache,
             policy: Policy::default(),
             wake: Wake::new(2),
             backlog: Backlog::default(),
@@ -94,7 +106,7 @@ impl World {
             metrics: Arc::new(|| "holdfast_up 1\n".to_owned()),
             client: "tests".parse().unwrap(),
         };
-        Self { app: router(Ingress::new(context), extras), store, dependencies, _dir: dir }
+        Self { app: router(Ingress::new(context), extras), store, dependencies, dir }
     }
 
     pub async fn send(&self, request: Request<Body>) -> Answer {
@@ -145,6 +157,15 @@ impl World {
         };
         assert_eq!(tx.write_accounts(&[change]).await.unwrap(), 1);
         tx.commit().await.unwrap();
+    }
+
+    /// Changes the file of an account's shard behind the store's back.
+    pub async fn alter(&self, account: &str, sql: &'static str) {
+        let file = self.dir.path().join(format!("shard-{}.db", self.shard_of(account)));
+        let options = SqliteConnectOptions::new().filename(file);
+        let mut connection = options.connect().await.unwrap();
+        sqlx::query(sql).execute(&mut connection).await.unwrap();
+        connection.close().await.unwrap();
     }
 
     /// All that any request could have written.
