@@ -2,8 +2,8 @@
 
 use clap::Parser;
 use holdfast::cli::{
-    Cli, Command, Ended, account, cluster, config, dev, help, lag, migrate, reconcile, report,
-    serve, status, transfer,
+    Cli, Command, Ended, account, bench, cluster, config, dev, help, lag, migrate, reconcile,
+    report, serve, status, transfer,
 };
 use std::process::ExitCode;
 use std::time::Duration;
@@ -28,6 +28,7 @@ async fn run(Cli { args, command }: Cli) -> Ended {
         Some(Command::Shards(command)) => cluster::shards(command, &args).await,
         Some(Command::Lag(command)) => lag::run(command, &args).await,
         Some(Command::Status(command)) => status::run(command, &args).await,
+        Some(Command::Bench(command)) => bench::run(command, &args).await,
         Some(Command::Config(command)) => config::run(&command, &args),
     }
 }

@@ -120,7 +120,7 @@ async fn fund(api: &Api, load: &Load) -> Result<(), ApiError> {
                 "idempotency_key": format!("{}-fund-{number}", load.name),
                 "source": world,
                 "destination": load.account(number),
-                "amount": "1000000",
+                "amount": "10000000",
                 "currency": load.currency,
             })
         })

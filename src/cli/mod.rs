@@ -2,6 +2,7 @@
 
 pub mod account;
 mod account_import;
+pub mod bench;
 pub mod cluster;
 pub mod config;
 mod csv_file;
@@ -78,6 +79,8 @@ pub enum Command {
     Lag(lag::LagCommand),
     /// Show what is under way, in money, and how everything is
     Status(status::StatusCommand),
+    /// Drive load on a running Holdfast and show its throughput and latencies
+    Bench(bench::BenchCommand),
     /// Show the effective configuration, secrets masked
     Config(config::ConfigCommand),
 }

@@ -185,7 +185,7 @@ impl Relay {
                 return Ok(());
             }
             handle.await.expect("marking does not panic")?;
-            ids.iter().for_each(|id| drop(self.acknowledged.remove(id)));
+            self.acknowledged.retain(|id| !ids.contains(id));
         }
         if !self.acknowledged.is_empty() {
             let ids: Vec<u64> = self.acknowledged.iter().copied().collect();
