@@ -118,7 +118,8 @@ pub struct Record {
     pub value: Vec<u8>,
     /// Names and values; `CloudEvents` attributes and the trace context.
     pub headers: Vec<(String, String)>,
-    /// Database time of the transaction behind it; what backlog is measured by.
+    /// Database time of the transaction behind it; what backlog is measured by. Kafka keeps whole
+    /// milliseconds of it.
     pub timestamp: Timestamp,
 }
 
