@@ -14,7 +14,7 @@ use crate::store::mysql::{MySqlSettings, MySqlStore};
 use crate::store::sqlite::{self, SqliteSettings, SqliteStore};
 use crate::store::{MigrationReport, Store, StoreError};
 use anyhow::{Context as _, bail};
-use futures::future::{join, join_all};
+use futures::future::join_all;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -57,9 +57,8 @@ pub async fn connect(config: &Config, waiting: &Waiting) -> anyhow::Result<Backe
         Err(fatal) => Err(fatal),
         Ok(store) => Ok(Ok(store)),
     };
-    let others = waiting.look_at_others(broker.as_ref(), cache.as_ref());
-    let (store, ()) = join(waiting.for_store(open), others).await;
-    let store = Arc::new(store?);
+    waiting.look_at_others(Arc::clone(&broker), redis(config)?);
+    let store = Arc::new(waiting.for_store(open).await?);
     waiting.look_at_shards(store.as_ref()).await;
     Ok(Backend { store, broker, cache, services: SERVERS })
 }

@@ -21,6 +21,9 @@ use tokio_util::sync::CancellationToken;
 /// How long the rest of a process is given to end once one of its roles has failed.
 const AFTER_FAILURE: Duration = Duration::from_secs(5);
 
+/// How much of the time to end is kept for the roles, after requests were answered.
+const FOR_ROLES: Duration = Duration::from_secs(10);
+
 /// The principal of every request, as long as nobody has to say who they are.
 pub const ANYBODY: &str = "default";
 
@@ -112,7 +115,9 @@ impl Process {
     ) -> anyhow::Result<()> {
         if self.needs.roles.contains(&Role::Ingress) {
             let api = http::router(Ingress::new(Arc::clone(&self.context)), extras);
-            self.door.as_ref().expect("ingress has a door").let_in(api);
+            let door = self.door.as_ref().expect("ingress has a door");
+            door.let_in(api);
+            tracing::info!(address = %door.address(), "the API is served");
         }
         let failure = tokio::select! {
             () = stop.cancelled() => None,
@@ -134,6 +139,8 @@ impl Process {
             if let Err(error) = self.waiting.for_broker(&self.context).await {
                 return error;
             }
+            let roles: Vec<&str> = self.needs.roles.iter().map(|role| role.as_str()).collect();
+            tracing::info!(?roles, shards = ?self.needs.shards, "the roles begin");
             self.supervisor.start(&self.context, &self.needs.roles, &self.needs.shards);
         }
         self.supervisor.failure().await
@@ -143,9 +150,10 @@ impl Process {
     /// wait for them; then the roles finish. All within `bound`.
     async fn end(mut self, bound: Duration) -> anyhow::Result<()> {
         let deadline = tokio::time::Instant::now() + bound;
+        tracing::info!("stopping: requests under way are answered, roles finish their batches");
         self.condition.stops();
         if let Some(door) = &mut self.door {
-            door.close(bound / 2).await;
+            door.close(bound - FOR_ROLES.min(bound / 2)).await;
         }
         self.supervisor.stop(deadline - tokio::time::Instant::now()).await
     }

@@ -11,18 +11,19 @@ use crate::store::{Store, StoreError};
 use anyhow::anyhow;
 use futures::future::join_all;
 use std::collections::BTreeSet;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::time::Instant;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
-/// The patience of one start.
+/// The patience of one start. Cheap to clone.
+#[derive(Clone)]
 pub struct Waiting {
     patience: Duration,
     deadline: Instant,
-    named: Mutex<BTreeSet<String>>,
+    named: Arc<Mutex<BTreeSet<String>>>,
     condition: Condition,
 }
 
@@ -30,18 +31,19 @@ impl Waiting {
     /// Waits for `patience` from now on, for all services together.
     pub fn until(patience: Duration, condition: Condition) -> Self {
         let deadline = Instant::now() + patience;
-        Self { patience, deadline, named: Mutex::new(BTreeSet::new()), condition }
+        Self { patience, deadline, named: Arc::default(), condition }
     }
 
-    /// Names a service that does not answer; once.
-    pub fn name(&self, service: &str, address: &str, detail: &str) {
+    /// Names a service that does not answer, and what follows from that; once.
+    fn name(&self, service: &str, address: &str, detail: &str, then: &str) {
         let mut named = self.named.lock().expect("nothing panics while it is held");
         if named.insert(service.to_owned()) {
-            let patience = humantime::format_duration(self.patience);
-            eprintln!(
-                "holdfast: {service} at {address} does not answer ({detail}); trying again for {patience}"
-            );
+            eprintln!("holdfast: {service} at {address} does not answer ({detail}); {then}");
         }
+    }
+
+    fn trying_again(&self) -> String {
+        format!("trying again for {}", humantime::format_duration(self.patience))
     }
 
     /// Opens a store as soon as a shard answers. The inner error of `open` names the shards that
@@ -56,8 +58,9 @@ impl Waiting {
                 Ok(store) => return Ok(store),
                 Err(silent) => silent,
             };
-            let statuses = silent.iter().filter_map(|error| self.name_shard(error)).collect();
-            self.condition.waits_for(statuses);
+            let statuses =
+                silent.iter().filter_map(|error| self.name_shard(error, &self.trying_again()));
+            self.condition.waits_for(statuses.collect());
             self.sleep(&mut pause, "no MySQL shard answers", "them").await?;
         }
     }
@@ -67,13 +70,13 @@ impl Waiting {
         let shards: Vec<Shard> = store.map().all_shards().collect();
         let answers = join_all(shards.iter().map(|shard| store.ping(*shard))).await;
         for error in answers.into_iter().filter_map(Result::err) {
-            self.name_shard(&error);
+            self.name_shard(&error, "the other shards are served without it until it does");
         }
     }
 
-    fn name_shard(&self, error: &StoreError) -> Option<DependencyStatus> {
+    fn name_shard(&self, error: &StoreError, then: &str) -> Option<DependencyStatus> {
         let StoreError::Unavailable { shard, address, detail } = error else { return None };
-        self.name(&format!("MySQL shard {shard}"), address, detail);
+        self.name(&format!("MySQL shard {shard}"), address, detail, then);
         Some(absent(format!("mysql.{shard}"), detail))
     }
 
@@ -86,7 +89,7 @@ impl Waiting {
             match broker.missing_topics(&topics, map.partitions()).await {
                 Ok(missing) => return require_topics(&missing),
                 Err(BrokerError::Unavailable { address, detail }) => {
-                    self.name("Kafka", &address, &detail);
+                    self.name("Kafka", &address, &detail, &self.trying_again());
                     let what = format!("Kafka at {address} does not answer");
                     self.sleep(&mut pause, &what, "it").await?;
                 }
@@ -95,16 +98,24 @@ impl Waiting {
         }
     }
 
-    /// Names the broker and the cache if they do not answer now.
-    pub async fn look_at_others(&self, broker: &dyn Broker, cache: Option<&BalanceCache>) {
-        if let Err(error) = broker.ping().await {
-            self.name("Kafka", &broker.address(), words(&error));
-        }
-        if let Some(cache) = cache
-            && let Err(error) = cache.ping().await
-        {
-            self.name("Redis", cache.address(), &error.to_string());
-        }
+    /// Names the broker and the cache if they do not answer now, without holding anything up.
+    pub fn look_at_others(&self, broker: Arc<dyn Broker>, cache: Option<BalanceCache>) {
+        let waiting = self.clone();
+        tokio::spawn(async move {
+            if let Err(error) = broker.ping().await {
+                let then = "transfers wait in the outbox until it does";
+                waiting.name("Kafka", &broker.address(), words(&error), then);
+            }
+        });
+        let waiting = self.clone();
+        tokio::spawn(async move {
+            if let Some(cache) = cache
+                && let Err(error) = cache.ping().await
+            {
+                let then = "balances are read from MySQL until it does";
+                waiting.name("Redis", cache.address(), &error.to_string(), then);
+            }
+        });
     }
 
     /// Sleeps a little longer than the last time, or says that the time is over.
