@@ -28,7 +28,10 @@ pub type Ended = Result<Outcome, Failure>;
 
 impl<E: Into<anyhow::Error>> From<E> for Failure {
     fn from(error: E) -> Self {
-        Self::Running(error.into())
+        match error.into().downcast::<Faults>() {
+            Ok(faults) => Self::Configuration(faults),
+            Err(error) => Self::Running(error),
+        }
     }
 }
 

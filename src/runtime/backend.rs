@@ -7,7 +7,7 @@ use crate::broker::embedded::{EmbeddedBroker, EmbeddedSettings};
 use crate::broker::kafka::{KafkaBroker, KafkaSettings};
 use crate::broker::{Broker, Topic};
 use crate::cache::BalanceCache;
-use crate::config::{Config, MySql};
+use crate::config::{Config, Fault, Faults, MySql, Setting};
 use crate::context::{Context, Policy, Wake};
 use crate::domain::Shard;
 use crate::store::mysql::{MySqlSettings, MySqlStore};
@@ -15,6 +15,7 @@ use crate::store::sqlite::{self, SqliteSettings, SqliteStore};
 use crate::store::{MigrationReport, Store, StoreError};
 use anyhow::{Context as _, bail};
 use futures::future::join_all;
+use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -167,12 +168,20 @@ pub fn kafka(config: &Config) -> anyhow::Result<Arc<dyn Broker>> {
         options: options.collect(),
         replication_factor: kafka.replication_factor,
     })
-    .context("HOLDFAST_KAFKA_OPTIONS")?;
+    .map_err(|error| fault("kafka_options", &error))?;
     Ok(Arc::new(broker))
+}
+
+/// What a client library says of a setting that looked fine.
+fn fault(key: &str, error: &dyn Display) -> Faults {
+    let setting = Setting::by_key(key).expect("it is in the table");
+    let problem = format!("the client library refuses it: {error}");
+    Faults(vec![Fault { name: setting.env(), value: None, problem }])
 }
 
 /// The configured cache; nothing is connected yet.
 fn redis(config: &Config) -> anyhow::Result<Option<BalanceCache>> {
     let open = |redis: &crate::config::Redis| BalanceCache::new(redis.url.expose(), &redis.prefix);
-    config.redis.as_ref().map(open).transpose().context("HOLDFAST_REDIS_URL cannot be used")
+    let opened = config.redis.as_ref().map(open).transpose();
+    Ok(opened.map_err(|error| fault("redis_url", &error))?)
 }

@@ -34,6 +34,7 @@ impl Door {
             format!("cannot listen on {listen}; choose another address with --listen")
         })?;
         let address = listener.local_addr()?;
+        tracing::info!(%address, "listening");
         let api = Arc::new(OnceLock::new());
         let doors = Doors { probes, api: Arc::clone(&api) };
         let router = Router::new().fallback(through).with_state(doors);

@@ -115,9 +115,8 @@ impl Process {
     ) -> anyhow::Result<()> {
         if self.needs.roles.contains(&Role::Ingress) {
             let api = http::router(Ingress::new(Arc::clone(&self.context)), extras);
-            let door = self.door.as_ref().expect("ingress has a door");
-            door.let_in(api);
-            tracing::info!(address = %door.address(), "the API is served");
+            self.door.as_ref().expect("ingress has a door").let_in(api);
+            tracing::info!("the API is served");
         }
         let failure = tokio::select! {
             () = stop.cancelled() => None,
