@@ -98,6 +98,7 @@ pub struct PrincipalArgs {
 #[command(after_help = examples!(
     "holdfast transfer show 019b1c5e-7a10-7abc-9def-0123456789ab",
     "holdfast transfer cancel 019b1c5e-7a10-7abc-9def-0123456789ab",
+    "holdfast transfer retry 019b1c5e-7a10-7abc-9def-0123456789ab",
 ))]
 struct One {
     /// Its id

@@ -102,7 +102,7 @@ pub const SETTINGS: &[Setting] = &[
             "mysql_replicas",
             None,
             "URLs such as mysql://user:password@host:3306/database, comma-separated, one for each shard",
-            "A read replica of each shard.",
+            "A read replica of each shard. Checked, but nothing is read from it yet.",
         ),
     ),
     setting(

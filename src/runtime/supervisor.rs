@@ -28,14 +28,19 @@ impl Supervisor {
     pub fn start(&mut self, context: &Arc<Context>, roles: &[Role], shards: &[Shard]) {
         for role in roles.iter().filter(|role| **role != Role::Ingress) {
             for shard in shards {
-                self.spawn(Arc::clone(context), *role, *shard);
+                let task = run(Arc::clone(context), *role, *shard, self.stop.clone());
+                self.watch(format!("{role} of shard {shard}"), task);
             }
         }
     }
 
-    fn spawn(&mut self, context: Arc<Context>, role: Role, shard: Shard) {
-        let task = self.tasks.spawn(run(context, role, shard, self.stop.clone()));
-        self.names.insert(task.id(), format!("{role} of shard {shard}"));
+    fn watch(
+        &mut self,
+        name: String,
+        task: impl Future<Output = anyhow::Result<()>> + Send + 'static,
+    ) {
+        let id = self.tasks.spawn(task).id();
+        self.names.insert(id, name);
     }
 
     /// Waits until a task ends although nobody told it to, and says why. Never returns while all
@@ -97,5 +102,47 @@ async fn run(
         Role::Commit => crate::commit::run(context, shard, stop).await,
         Role::Projector => crate::projector::run(context, shard, stop).await,
         Role::Reconciler => crate::reconciler::run(context, shard, stop).await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn said(task: impl Future<Output = anyhow::Result<()>> + Send + 'static) -> String {
+        let mut supervisor = Supervisor::new();
+        supervisor.watch("other".to_owned(), std::future::pending());
+        supervisor.watch("hold of shard 3".to_owned(), task);
+        format!("{:#}", supervisor.failure().await)
+    }
+
+    #[tokio::test]
+    async fn no_task_ends_in_silence() {
+        let panicked = said(async { panic!("money out of nothing") }).await;
+        assert!(panicked.starts_with("hold of shard 3 panicked"), "{panicked}");
+        let gave_up = said(async { Err(anyhow!("another cluster")) }).await;
+        assert_eq!(gave_up, "hold of shard 3 gave up: another cluster");
+        let ended = said(async { Ok(()) }).await;
+        assert!(ended.starts_with("hold of shard 3 ended"), "{ended}");
+    }
+
+    #[tokio::test]
+    async fn tasks_that_stop_when_told_are_waited_for() {
+        let mut supervisor = Supervisor::new();
+        let stop = supervisor.stop.clone();
+        supervisor.watch("hold".to_owned(), async move {
+            stop.cancelled().await;
+            Ok(())
+        });
+        supervisor.stop(Duration::from_secs(3600)).await.unwrap();
+        assert!(supervisor.tasks.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_task_that_does_not_stop_holds_the_end_up_for_a_bounded_time() {
+        let mut supervisor = Supervisor::new();
+        supervisor.watch("hold".to_owned(), std::future::pending());
+        supervisor.stop(Duration::from_millis(1)).await.unwrap();
+        assert_eq!(supervisor.tasks.len(), 1);
     }
 }

@@ -1,1 +1,9 @@
-//! Stub.
+//! The command line as its users have it: the built program, its exit codes and what it prints.
+
+mod configuration;
+mod documents;
+mod embedded;
+mod imports;
+mod program;
+mod serving;
+mod usage;

@@ -1,0 +1,210 @@
+//! `dev`, and every command on the embedded store, also while `dev` serves it.
+
+use super::program::{Output, Program, Running, answer};
+use std::process::Command;
+
+/// The program with `dev` running on its default directory.
+struct Dev {
+    program: Program,
+    running: Running,
+    address: String,
+    greeting: String,
+}
+
+fn start(program: Program) -> Dev {
+    let mut running = program.start(&["dev", "--listen", "127.0.0.1:0"]);
+    let first = running.line_of_stdout("Holdfast listens on http://");
+    let address = first.split_whitespace().nth(3).unwrap().to_owned();
+    let mut greeting = first;
+    loop {
+        let line = running.line_of_stdout("");
+        greeting.push_str(&line);
+        if line.contains("Ctrl-C") {
+            return Dev { program, running, address, greeting };
+        }
+    }
+}
+
+impl Dev {
+    fn fund(&self) {
+        let program = &self.program;
+        program.json(&["account", "create", "bank", "--currency", "USD", "--kind", "external"]);
+        program.json(&["account", "create", "alice", "--currency", "USD"]);
+        let created = self.transfer("bank", "alice", "100.00", "first");
+        assert_eq!(created["status"], "committed", "{created}");
+    }
+
+    fn transfer(&self, source: &str, to: &str, amount: &str, key: &str) -> serde_json::Value {
+        let args = ["transfer", "create", "--source", source, "--destination", to, "--wait", "30s"];
+        let rest = ["--amount", amount, "--currency", "USD", "--key", key];
+        self.program.json(&[&args[..], &rest].concat())
+    }
+
+    fn stop(self, signal: &str) -> (Program, Output) {
+        self.running.signal(signal);
+        (self.program, self.running.ended())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_example_that_dev_prints_works_when_pasted() {
+    let dev = start(Program::new());
+    assert!(dev.greeting.contains("holdfast-data"), "{}", dev.greeting);
+    let commands = dev.greeting.split_once("\n\n").unwrap().1;
+    let commands = commands.split_once("\nThe API").unwrap().0;
+    assert_eq!(commands.matches("  curl ").count(), 2, "{commands}");
+    let pasted = Command::new("bash").args(["-ec", commands]).output().unwrap();
+    let printed = String::from_utf8_lossy(&pasted.stdout).into_owned();
+    assert!(pasted.status.success(), "{pasted:?}");
+    assert!(printed.contains("\"status\":\"committed\""), "{printed}");
+    answer(&format!("{}/readyz", dev.address), 200).await;
+}
+
+#[test]
+fn signals_end_dev_with_exit_code_0_and_the_data_stays() {
+    let dev = start(Program::new());
+    dev.fund();
+    let (program, output) = dev.stop("TERM");
+    assert_eq!(output.code, Some(0), "{output:?}");
+    let shown = program.json(&["account", "show", "alice"]);
+    assert_eq!(shown["balance"]["posted"], "100.00");
+    let (_, output) = start(program).stop("INT");
+    assert_eq!(output.code, Some(0), "{output:?}");
+}
+
+#[test]
+fn killed_dev_loses_nothing() {
+    let dev = start(Program::new());
+    dev.fund();
+    let (program, _) = dev.stop("KILL");
+    let dev = start(program);
+    let repeated = dev.transfer("bank", "alice", "100.00", "first");
+    assert_eq!(repeated["status"], "committed");
+    assert_eq!(dev.program.json(&["account", "show", "alice"])["balance"]["posted"], "100.00");
+    assert_eq!(dev.program.run(&["reconcile", "check"]).code, Some(0));
+}
+
+#[test]
+fn a_second_dev_on_the_same_data_is_refused_in_one_sentence() {
+    let dev = start(Program::new());
+    let second = dev.program.run(&["dev", "--listen", "127.0.0.1:0"]);
+    assert_eq!(second.code, Some(1), "{second:?}");
+    assert_eq!(second.stderr.lines().count(), 1, "{second:?}");
+    assert!(second.stderr.contains("in use by another holdfast process"), "{second:?}");
+}
+
+#[test]
+fn an_address_that_is_taken_is_refused_in_one_sentence() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let output = Program::new().run(&["dev", "--listen", &address]);
+    assert_eq!(output.code, Some(1), "{output:?}");
+    assert!(output.stderr.contains(&address) && output.stderr.contains("--listen"), "{output:?}");
+}
+
+#[test]
+fn dev_keeps_the_number_of_shards_of_its_data() {
+    let program = Program::new();
+    let data = program.dir().join("four");
+    let data = data.to_str().unwrap();
+    let mut running =
+        program.start(&["dev", "--data", data, "--listen", "127.0.0.1:0", "--shards", "4"]);
+    running.line_of_stdout("Ctrl-C");
+    let shards = program.json(&["shards", "--data", data]);
+    assert_eq!(shards["data"].as_array().unwrap().len(), 4);
+    running.signal("TERM");
+    assert_eq!(running.ended().code, Some(0));
+    let other = program.run(&["dev", "--data", data, "--listen", "127.0.0.1:0", "--shards", "2"]);
+    assert_eq!(other.code, Some(1), "{other:?}");
+    assert!(other.stderr.contains("4 shards"), "{other:?}");
+}
+
+#[test]
+fn commands_work_while_another_process_serves() {
+    let dev = start(Program::new());
+    dev.fund();
+    let program = &dev.program;
+    let listed = program.json(&["account", "list", "--limit", "1"]);
+    assert_eq!(listed["data"][0]["id"], "alice");
+    let cursor = listed["next_cursor"].as_str().unwrap();
+    let next = program.json(&["account", "list", "--limit", "1", "--cursor", cursor]);
+    assert_eq!(next["data"][0]["id"], "bank");
+    assert!(next["next_cursor"].is_null());
+
+    let by_key = program.json(&["transfer", "list", "--account", "bank", "--key", "first"]);
+    let id = by_key["data"][0]["id"].as_str().unwrap();
+    let shown = program.json(&["transfer", "show", id]);
+    let events: Vec<&str> = shown["timeline"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| one["event"].as_str().unwrap())
+        .collect();
+    assert_eq!(events, ["requested", "held", "credited", "committed"]);
+    assert_eq!(program.json(&["transfer", "retry", id])["emitted"], "transfer.committed");
+
+    let status = program.json(&["status"]);
+    assert_eq!(status["dependencies"].as_array().unwrap().len(), 3, "{status}");
+    let lag = program.json(&["lag"]);
+    assert!(lag["data"].as_array().unwrap().iter().any(|line| line["topic"] == "transfer.held.1"));
+    for args in [&["status"][..], &["lag"], &["shards"], &["account", "show", "alice"]] {
+        let output = program.run(args);
+        assert_eq!(output.code, Some(0), "{args:?}: {output:?}");
+    }
+}
+
+#[test]
+fn what_is_refused_exits_with_1_and_says_why_in_one_sentence() {
+    let dev = start(Program::new());
+    dev.fund();
+    let listed = dev.program.json(&["transfer", "list", "--account", "alice"]);
+    let id = listed["data"][0]["id"].as_str().unwrap();
+    for (args, words) in [
+        (&["transfer", "cancel", id][..], "already final"),
+        (&["account", "show", "nobody"], "there is no account nobody"),
+        (&["account", "create", "alice", "--currency", "EUR"], "exists with another currency"),
+    ] {
+        let output = dev.program.run(args);
+        assert_eq!(output.code, Some(1), "{args:?}: {output:?}");
+        assert_eq!(output.stderr.lines().count(), 1, "{output:?}");
+        assert!(output.stderr.contains(words), "{output:?}");
+    }
+    let rejected = dev.transfer("alice", "bank", "100.01", "too-much");
+    assert_eq!(rejected["status"], "rejected");
+    assert_eq!(rejected["reason"], "insufficient_funds");
+}
+
+#[test]
+fn without_any_store_a_command_says_how_to_get_one() {
+    let output = Program::new().run(&["account", "list"]);
+    assert_eq!(output.code, Some(1), "{output:?}");
+    assert!(output.stderr.contains("holdfast dev"), "{output:?}");
+}
+
+#[test]
+fn migrate_check_exits_with_3_as_long_as_something_is_pending() {
+    let program = Program::new();
+    assert_eq!(program.run(&["migrate", "--check"]).code, Some(3));
+    assert_eq!(program.run(&["migrate"]).code, Some(0));
+    assert_eq!(program.run(&["migrate", "--check"]).code, Some(0));
+    assert_eq!(program.json(&["migrate"])["data"], serde_json::json!([]));
+    assert_eq!(program.run(&["reconcile", "check"]).code, Some(0));
+}
+
+#[tokio::test]
+async fn money_out_of_nothing_is_found_with_exit_code_3() {
+    let dev = start(Program::new());
+    dev.fund();
+    let (program, _) = dev.stop("TERM");
+    assert_eq!(program.run(&["reconcile", "check"]).code, Some(0));
+    for shard in 0..2 {
+        let file = program.dir().join(format!("holdfast-data/shard-{shard}.db"));
+        let options = sqlx::sqlite::SqliteConnectOptions::new().filename(file);
+        let mut database = sqlx::ConnectOptions::connect(&options).await.unwrap();
+        let forged = "UPDATE account_mst SET posted = posted + 100 WHERE id = 'alice'";
+        sqlx::Executor::execute(&mut database, forged).await.unwrap();
+    }
+    let output = program.run(&["reconcile", "check", "--format", "json"]);
+    assert_eq!(output.code, Some(3), "{output:?}");
+    assert!(output.stdout.contains("alice"), "{output:?}");
+}

@@ -1,0 +1,195 @@
+//! Running the program, once or for a while.
+
+use serde_json::Value;
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+/// How long anything may take; not how long it should.
+pub const DEADLINE: Duration = Duration::from_secs(90);
+
+/// The program in a working directory of its own, with nothing of this process's configuration.
+pub struct Program {
+    dir: TempDir,
+    env: Vec<(String, String)>,
+}
+
+/// What a run of the program left.
+#[derive(Debug)]
+pub struct Output {
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Program {
+    pub fn new() -> Self {
+        Self { dir: TempDir::new().unwrap(), env: Vec::new() }
+    }
+
+    pub fn with(mut self, name: &str, value: &str) -> Self {
+        self.env.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Writes a file into the working directory.
+    pub fn file(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.dir.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_holdfast"));
+        let ours = |name: &str| {
+            name.starts_with("HOLDFAST_") || name.starts_with("DB_") || name == "RUST_LOG"
+        };
+        for (name, _) in std::env::vars_os().filter(|(name, _)| ours(&name.to_string_lossy())) {
+            command.env_remove(name);
+        }
+        command.args(args).current_dir(self.dir.path()).stdin(Stdio::null());
+        command.envs(self.env.iter().map(|(name, value)| (name, value)));
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    /// Runs it to its end.
+    pub fn run(&self, args: &[&str]) -> Output {
+        self.start(args).ended()
+    }
+
+    /// Runs it to its end, which must be exit code 0, and reads its JSON.
+    pub fn json(&self, args: &[&str]) -> Value {
+        let mut args = args.to_vec();
+        args.extend(["--format", "json"]);
+        let output = self.run(&args);
+        assert_eq!(output.code, Some(0), "{args:?}: {output:?}");
+        serde_json::from_str(&output.stdout).unwrap_or_else(|_| panic!("{args:?}: {output:?}"))
+    }
+
+    pub fn start(&self, args: &[&str]) -> Running {
+        let mut child = self.command(args).spawn().unwrap();
+        let stdout = lines(child.stdout.take().unwrap());
+        let stderr = lines(child.stderr.take().unwrap());
+        Running { child, stdout, stderr, seen: String::new(), said: String::new() }
+    }
+}
+
+/// The program while it runs; killed when dropped.
+pub struct Running {
+    child: Child,
+    stdout: Receiver<String>,
+    stderr: Receiver<String>,
+    seen: String,
+    said: String,
+}
+
+impl Running {
+    /// The next line of stdout that contains `words`.
+    pub fn line_of_stdout(&mut self, words: &str) -> String {
+        next_line(&self.stdout, &mut self.seen, words)
+    }
+
+    /// The next line of stderr that contains `words`.
+    pub fn line_of_stderr(&mut self, words: &str) -> String {
+        next_line(&self.stderr, &mut self.said, words)
+    }
+
+    /// The address that it says it listens on, as `http://…`.
+    pub fn listening(&mut self) -> String {
+        let line = self.line_of_stderr("\"message\":\"listening\"");
+        let line: Value = serde_json::from_str(&line).unwrap();
+        format!("http://{}", line["address"].as_str().unwrap())
+    }
+
+    pub fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        let sent = Command::new("kill").args([&format!("-{name}"), &pid]).status().unwrap();
+        assert!(sent.success(), "kill -{name} {pid}");
+    }
+
+    /// Waits for its end.
+    pub fn ended(mut self) -> Output {
+        let status = self.wait();
+        let rest = |lines: &Receiver<String>| lines.iter().collect::<String>();
+        let stdout = self.seen.clone() + &rest(&self.stdout);
+        let stderr = self.said.clone() + &rest(&self.stderr);
+        Output { code: status.code(), stdout, stderr }
+    }
+
+    fn wait(&mut self) -> ExitStatus {
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "it does not end; it said {}", self.said);
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn lines(from: impl Read + Send + 'static) -> Receiver<String> {
+    let (sender, receiver) = channel();
+    thread::spawn(move || {
+        let mut from = BufReader::new(from);
+        let mut line = String::new();
+        while from.read_line(&mut line).is_ok_and(|read| read > 0) {
+            if sender.send(std::mem::take(&mut line)).is_err() {
+                return;
+            }
+        }
+    });
+    receiver
+}
+
+fn next_line(lines: &Receiver<String>, seen: &mut String, words: &str) -> String {
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        match lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            Ok(line) => {
+                seen.push_str(&line);
+                if line.contains(words) {
+                    return line;
+                }
+            }
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
+                panic!("no line with '{words}' came; this did:\n{seen}")
+            }
+        }
+    }
+}
+
+/// The JSON at a URL, as soon as it has this status.
+pub async fn answer(url: &str, status: u16) -> Value {
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        let found = match reqwest::get(url).await {
+            Ok(answer) if answer.status() == status => return answer.json().await.unwrap(),
+            found => found,
+        };
+        assert!(Instant::now() < deadline, "{url} does not answer {status}: {found:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// An address where nobody listens.
+pub fn nowhere() -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().to_string()
+}
