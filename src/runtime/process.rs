@@ -39,7 +39,8 @@ pub async fn serve(config: &Config) -> anyhow::Result<()> {
         backend = backend::connect(config, &waiting) => backend?,
     };
     let process = Process::new(backend, config, condition, waiting, door);
-    process.run(extras, stop, config.stop_timeout).await
+    process.let_in(extras);
+    process.run(stop, config.stop_timeout).await
 }
 
 /// Runs every role on the embedded store and log until SIGINT or SIGTERM. New data gets `shards`
@@ -58,8 +59,9 @@ pub async fn dev(
     let everything = Config { roles: Role::ALL.to_vec(), shards: None, ..config.clone() };
     let waiting = Waiting::until(config.start_timeout, condition.clone());
     let process = Process::new(backend, &everything, condition, waiting, Some(door));
+    process.let_in(extras);
     greet(address);
-    process.run(extras, stop, config.stop_timeout).await
+    process.run(stop, config.stop_timeout).await
 }
 
 /// For ingress, and for the probes of a process that was given an address for them.
@@ -106,18 +108,17 @@ impl Process {
         Self { context, needs, condition, waiting, door, supervisor }
     }
 
-    /// Works until told to stop or until a role fails, then ends in order.
-    async fn run(
-        mut self,
-        extras: HttpExtras,
-        stop: CancellationToken,
-        bound: Duration,
-    ) -> anyhow::Result<()> {
+    /// Serves the API from now on, if that is among the roles.
+    fn let_in(&self, extras: HttpExtras) {
         if self.needs.roles.contains(&Role::Ingress) {
             let api = http::router(Ingress::new(Arc::clone(&self.context)), extras);
             self.door.as_ref().expect("ingress has a door").let_in(api);
             tracing::info!("the API is served");
         }
+    }
+
+    /// Works until told to stop or until a role fails, then ends in order.
+    async fn run(mut self, stop: CancellationToken, bound: Duration) -> anyhow::Result<()> {
         let failure = tokio::select! {
             () = stop.cancelled() => None,
             failure = self.work() => Some(failure),

@@ -1,8 +1,11 @@
 //! `serve` and `migrate` on real services, there and not there.
 
-use super::program::{Program, answer, nowhere};
+use super::program::{DEADLINE, Program, Running, answer, nowhere};
 use crate::services::{fresh_database, services, unique};
+use reqwest::Response;
 use serde_json::{Value, json};
+use std::time::Instant;
+use tokio::task::JoinHandle;
 
 /// Two empty databases and a prefix of topics that nobody else has.
 async fn fresh() -> (Program, Vec<String>) {
@@ -155,4 +158,41 @@ async fn shards_in_another_order_are_refused() {
     let output = program.with("HOLDFAST_MYSQL_SHARDS", &urls.join(",")).run(&["serve"]);
     assert_eq!(output.code, Some(1), "{output:?}");
     assert!(output.stderr.contains("is shard 1, not shard 0"), "{output:?}");
+}
+
+/// An ingress without workers, with a request that waits for an end that does not come.
+async fn with_a_waiting_request(seconds: u32) -> (Running, JoinHandle<reqwest::Result<Response>>) {
+    let (program, _) = fresh().await;
+    assert_eq!(program.run(&["migrate"]).code, Some(0));
+    let mut running = program.start(&["serve", "--roles", "ingress"]);
+    let address = running.listening();
+    answer(&format!("{address}/readyz"), 200).await;
+    let transfer = json!({"source": "a", "destination": "b", "amount": "1", "currency": "USD"});
+    let asked = reqwest::Client::new().post(format!("{address}/v1/transfers")).json(&transfer);
+    let asked = asked.header("Idempotency-Key", "one").header("Prefer", format!("wait={seconds}"));
+    let waiting = tokio::spawn(asked.send());
+    let listed = format!("{address}/v1/transfers?source=a&idempotency_key=one");
+    let deadline = Instant::now() + DEADLINE;
+    while answer(&listed, 200).await["data"].as_array().unwrap().is_empty() {
+        assert!(Instant::now() < deadline, "the transfer is not accepted");
+    }
+    (running, waiting)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_under_way_is_answered_before_the_end() {
+    let (running, waiting) = with_a_waiting_request(2).await;
+    running.signal("TERM");
+    assert_eq!(waiting.await.unwrap().unwrap().status(), 202);
+    assert_eq!(running.ended().code, Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_signal_does_not_wait() {
+    let (mut running, waiting) = with_a_waiting_request(30).await;
+    running.signal("TERM");
+    running.line_of_stderr("stopping");
+    running.signal("INT");
+    assert_eq!(running.ended().code, Some(143));
+    assert!(waiting.await.unwrap().is_err());
 }
