@@ -170,29 +170,35 @@ fn at_most<const MOST: usize>(text: &str) -> Result<String, String> {
     }
 }
 
+impl Create {
+    fn request(&self) -> Result<TransferRequest, Failure> {
+        let amount = Money::parse(&self.amount, self.currency)
+            .map_err(|error| Failure::Usage(format!("--amount: {error}")))?;
+        if amount.minor() == 0 {
+            return Err(Failure::Usage("--amount: must be over zero".to_owned()));
+        }
+        if self.source == self.destination {
+            return Err(Failure::Usage("--destination: must differ from --source".to_owned()));
+        }
+        let metadata = self.metadata.iter().cloned().collect();
+        Ok(TransferRequest {
+            client: self.principal.client.clone(),
+            key: self.key.clone(),
+            source: self.source.clone(),
+            destination: self.destination.clone(),
+            amount,
+            currency_given: true,
+            description: self.description.clone(),
+            reference: self.reference.clone(),
+            metadata: (!self.metadata.is_empty()).then_some(metadata),
+            reverses: None,
+            traceparent: None,
+        })
+    }
+}
+
 async fn create(command: Create, args: &ConfigArgs) -> Ended {
-    let amount = Money::parse(&command.amount, command.currency)
-        .map_err(|error| Failure::Usage(format!("--amount: {error}")))?;
-    if amount.minor() == 0 {
-        return Err(Failure::Usage("--amount: must be over zero".to_owned()));
-    }
-    if command.source == command.destination {
-        return Err(Failure::Usage("--destination: must differ from --source".to_owned()));
-    }
-    let metadata = command.metadata;
-    let request = TransferRequest {
-        client: command.principal.client,
-        key: command.key,
-        source: command.source,
-        destination: command.destination,
-        amount,
-        currency_given: true,
-        description: command.description,
-        reference: command.reference,
-        metadata: (!metadata.is_empty()).then(|| metadata.into_iter().collect()),
-        reverses: None,
-        traceparent: None,
-    };
+    let request = command.request()?;
     let target = command.target.open(args, Opening::AnyShard).await?;
     let ingress = target.ingress();
     let submitted = target.accepted(ingress.submit(request).await).await?;
