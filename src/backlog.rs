@@ -48,10 +48,13 @@ impl Progress {
     }
 }
 
+/// When the broker was asked, and what it said.
+type Found = (Instant, Option<Arc<Progress>>);
+
 /// What was found out, and when.
 #[derive(Default)]
 pub struct Backlog {
-    found: Mutex<HashMap<(Role, Shard), (Instant, Option<Arc<Progress>>)>>,
+    found: Mutex<HashMap<(Role, Shard), Found>>,
 }
 
 impl Backlog {

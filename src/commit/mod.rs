@@ -120,6 +120,7 @@ impl Commit {
 type Looked = HashMap<TransferId, Option<Pivot>>;
 
 /// What an event is to be settled by.
+#[allow(clippy::result_large_err, reason = "an outcome is what the caller returns, not an error")]
 fn decision(input: &Input, pivots: &Looked) -> Result<PivotDecision, Outcome> {
     let terms = &input.event.terms;
     if input.event.kind == EventType::Credited {

@@ -27,6 +27,10 @@ impl Input {
 
 /// What a step made of one event.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "nearly all are events: a box would be one a transfer"
+)]
 pub enum Outcome {
     /// Done; this is announced.
     Emit(Event),

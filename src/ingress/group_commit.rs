@@ -201,6 +201,7 @@ struct Taken {
     wrote: bool,
 }
 
+#[allow(clippy::large_enum_variant, reason = "nearly all are new: a box would be one a transfer")]
 enum Decision {
     New(TransferRecord),
     Replay(TransferId),
@@ -256,9 +257,9 @@ impl Intake<'_> {
 
     /// The events of the new transfers, in order, with the traces of their requests.
     fn records(&self, decided: &Decided) -> Vec<Record> {
-        let traces = self.asked.iter().zip(&decided.verdicts).filter_map(|(asked, verdict)| {
-            matches!(verdict, Verdict::New(_)).then(|| asked.request.traceparent.clone())
-        });
+        let asked = self.asked.iter().zip(&decided.verdicts);
+        let new = asked.filter(|(_, verdict)| matches!(verdict, Verdict::New(_)));
+        let traces = new.map(|(asked, _)| asked.request.traceparent.clone());
         let identity = self.context.store.identity();
         let map = self.context.store.map();
         decided

@@ -62,12 +62,15 @@ enum Broken {
     Broker(#[from] BrokerError),
 }
 
+/// Rows that are being taken off the outbox.
+type Marking = (Vec<u64>, JoinHandle<Result<(), StoreError>>);
+
 struct Relay {
     context: Arc<Context>,
     shard: Shard,
     /// Rows that are acknowledged and not yet seen to be off the outbox.
     acknowledged: BTreeSet<u64>,
-    marking: Option<(Vec<u64>, JoinHandle<Result<(), StoreError>>)>,
+    marking: Option<Marking>,
     renewed: Option<Instant>,
     published: bool,
 }

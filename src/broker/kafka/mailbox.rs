@@ -66,11 +66,15 @@ impl Mailbox {
         Some(Err(failure))
     }
 
-    /// Adds records, also beyond the bound.
-    pub(super) fn put(&self, records: Vec<Delivered>) {
+    /// Adds a record, also beyond the bound; the worker is told by [`Mailbox::tell`].
+    pub(super) fn put(&self, record: Delivered) {
         let mut contents = self.lock();
-        contents.bytes += records.iter().map(size).sum::<usize>();
-        contents.records.extend(records);
+        contents.bytes += size(&record);
+        contents.records.push_back(record);
+    }
+
+    /// Tells the worker that there are records.
+    pub(super) fn tell(&self) {
         self.arrived.notify_one();
     }
 

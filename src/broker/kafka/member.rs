@@ -186,25 +186,28 @@ impl Poller {
     }
 
     /// Hands over what is there, waiting at most `wait` for the first record; whether there was
-    /// anything.
+    /// anything. Each record goes to the mailbox at once, so that a revocation in the middle of
+    /// this finds it there.
     fn poll(&self, wait: Duration) -> bool {
-        let mut records = Vec::new();
+        let mut found = 0;
         let mut wait = wait;
-        while records.len() < BATCH {
+        while found < BATCH {
             match self.client.poll(wait) {
                 Some(Ok(message)) => {
-                    records.extend(deliver(&message, &self.client.context().names))
+                    if let Some(record) = deliver(&message, &self.client.context().names) {
+                        self.mailbox.put(record);
+                        found += 1;
+                    }
                 }
                 Some(Err(error)) => self.report(&error),
                 None => break,
             }
             wait = Duration::ZERO;
         }
-        let found = !records.is_empty();
-        if found {
-            self.mailbox.put(records);
+        if found > 0 {
+            self.mailbox.tell();
         }
-        found
+        found > 0
     }
 
     fn pause(&mut self) {
