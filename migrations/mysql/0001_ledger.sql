@@ -90,7 +90,7 @@ CREATE TABLE IF NOT EXISTS idempotency_keys (
     idempotency_key VARCHAR(255) NOT NULL,
     transfer_id BINARY(16) NOT NULL,
     fingerprint BINARY(32) NOT NULL,
-    fingerprint_version TINYINT NOT NULL,
+    fingerprint_version SMALLINT NOT NULL,
     PRIMARY KEY (source, client, idempotency_key)
 ) ENGINE = InnoDB DEFAULT CHARACTER SET ascii COLLATE ascii_bin;
 

@@ -79,14 +79,7 @@ pub async fn migrate<D: Schema>(
     for _ in 0..ROUNDS {
         let found = identities(driver).await?;
         let identity = settle(driver, &found, partitions).await?;
-        let mut complete = true;
-        for (shard, found) in (0..).map(Shard).zip(&found) {
-            if found.is_none() {
-                complete &= join(driver, shard, &identity).await?;
-                shards[usize::from(shard.0)].joined = true;
-            }
-        }
-        if complete {
+        if join_all(driver, &found, &identity, &mut shards).await? {
             return Ok(MigrationReport { identity, shards });
         }
     }
@@ -218,6 +211,25 @@ async fn in_use<D: Driver>(driver: &Arc<D>, found: &[Option<Found>]) -> Result<b
         }
     }
     Ok(false)
+}
+
+/// Gives their identity to the shards that have none, in order, so that of several that mint one
+/// at once the first shard takes one; false where another process was faster.
+async fn join_all<D: Driver>(
+    driver: &Arc<D>,
+    found: &[Option<Found>],
+    identity: &Identity,
+    shards: &mut [ShardMigration],
+) -> Result<bool, StoreError> {
+    for (migration, found) in shards.iter_mut().zip(found) {
+        if found.is_none() {
+            if !join(driver, migration.shard, identity).await? {
+                return Ok(false);
+            }
+            migration.joined = true;
+        }
+    }
+    Ok(true)
 }
 
 /// Gives a shard its identity and map; false where another process has given it one meanwhile.

@@ -1,21 +1,23 @@
 //! A fresh cluster of two shards, and short words for what tests do to it.
 
 use crate::services::fresh_database;
+use holdfast::broker::{Record, Topic};
 use holdfast::domain::{
     AccountChange, AccountId, AccountKind, AccountRow, AccountStatus, Cause, Client, Currency,
-    Entry, EntryRow, IdempotencyKey, Money, Shard, Side, StageWrite, State, Terms, Timestamp,
-    TransferId,
+    Entry, EntryRow, EventType, IdempotencyKey, Money, Partition, Reason, Shard, Side, StageWrite,
+    State, Terms, Timestamp, TransferId,
 };
 use holdfast::routing::slot_of;
 use holdfast::store::mysql::{self, MySqlSettings, MySqlStore};
 use holdfast::store::sqlite::{self, SqliteSettings, SqliteStore};
 use holdfast::store::{
-    AccountRecord, ClaimKey, MigrationReport, NewTransfer, Opening, PendingShard, Store,
-    StoreError, Tx,
+    AccountRecord, ClaimKey, Constraint, MigrationReport, NewTransfer, Opening, PendingShard,
+    Store, StoreError, TransferRecord, Tx,
 };
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions, Connection};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// The shard that most tests use.
@@ -49,10 +51,48 @@ impl Databases {
     }
 
     pub async fn migrate(&self) -> Result<MigrationReport, StoreError> {
+        self.migrate_with(2, 4).await
+    }
+
+    pub async fn migrate_with(
+        &self,
+        shards: u16,
+        partitions: u32,
+    ) -> Result<MigrationReport, StoreError> {
         match self {
-            Self::Sqlite(settings, _) => sqlite::migrate(settings, 2, 4).await,
-            Self::MySql(settings) => mysql::migrate(settings, 4).await,
+            Self::Sqlite(settings, _) => sqlite::migrate(settings, shards, partitions).await,
+            Self::MySql(settings) => mysql::migrate(settings, partitions).await,
         }
+    }
+
+    /// One more shard, without tables.
+    pub async fn with_third(self) -> Self {
+        match self {
+            Self::Sqlite(..) => self,
+            Self::MySql(mut settings) => {
+                settings.urls.push(fresh_database(0).await);
+                Self::MySql(settings)
+            }
+        }
+    }
+
+    /// The shards in the wrong order, once nothing has the files open any more.
+    pub async fn swapped(mut self) -> Self {
+        match &mut self {
+            Self::Sqlite(settings, _) => {
+                let path = |name: &str| settings.dir.join(name);
+                let began = Instant::now();
+                while path("shard-0.db-wal").exists() || path("shard-1.db-wal").exists() {
+                    assert!(began.elapsed() < Duration::from_secs(20));
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+                std::fs::rename(path("shard-0.db"), path("other")).unwrap();
+                std::fs::rename(path("shard-1.db"), path("shard-0.db")).unwrap();
+                std::fs::rename(path("other"), path("shard-1.db")).unwrap();
+            }
+            Self::MySql(settings) => settings.urls.reverse(),
+        }
+        self
     }
 
     pub async fn pending(&self) -> Result<Vec<PendingShard>, StoreError> {
@@ -109,12 +149,17 @@ impl World {
         self.store.begin(SHARD).await.unwrap()
     }
 
+    /// New accounts.
+    pub async fn create(&self, shard: Shard, records: &[AccountRecord]) {
+        let mut tx = self.store.begin(shard).await.unwrap();
+        assert_eq!(tx.insert_accounts(records).await.unwrap(), records.len() as u64);
+        tx.commit().await.unwrap();
+    }
+
     /// Customers without money on a shard.
     pub async fn customers(&self, shard: Shard, ids: &[&str]) {
-        let mut tx = self.store.begin(shard).await.unwrap();
         let records: Vec<_> = ids.iter().map(|id| customer(id)).collect();
-        assert_eq!(tx.insert_accounts(&records).await.unwrap(), ids.len() as u64);
-        tx.commit().await.unwrap();
+        self.create(shard, &records).await;
     }
 
     /// An account's decision row.
@@ -122,11 +167,64 @@ impl World {
         self.store.account(shard, &account(id)).await.unwrap().unwrap().row
     }
 
+    /// A transfer as it is stored on [`SHARD`].
+    pub async fn record(&self, id: TransferId) -> Option<TransferRecord> {
+        self.store.transfer_records(SHARD, &[id]).await.unwrap().pop()
+    }
+
     /// Stores transfers in state REQUESTED.
     pub async fn request(&self, transfers: &[NewTransfer]) {
         let mut tx = self.begin().await;
         tx.insert_transfers(transfers).await.unwrap();
         tx.commit().await.unwrap();
+    }
+
+    /// Puts outbox records in one row.
+    pub async fn publish(&self, records: &[Record]) {
+        let mut tx = self.begin().await;
+        tx.insert_outbox(records).await.unwrap();
+        tx.commit().await.unwrap();
+    }
+
+    /// REQUESTED to HELD, with the money.
+    pub async fn hold(&self, transfer: &NewTransfer) {
+        let terms = &transfer.terms;
+        let mut tx = self.begin().await;
+        let rows = tx.lock_accounts(&[terms.source.clone()].into()).await.unwrap();
+        let source = &rows[&terms.source];
+        let held = source.held + terms.amount.minor();
+        assert_eq!(tx.write_accounts(&[change(source, source.posted, held)]).await.unwrap(), 1);
+        let write = stage(terms, State::Requested, State::Held, tx.now());
+        assert_eq!(tx.advance_transfers(&[write]).await.unwrap(), 1);
+        tx.commit().await.unwrap();
+    }
+
+    /// HELD to COMMITTED, both accounts being on [`SHARD`].
+    pub async fn complete(&self, transfer: &NewTransfer) {
+        let terms = &transfer.terms;
+        let minor = terms.amount.minor();
+        let mut tx = self.begin().await;
+        let both = [terms.source.clone(), terms.destination.clone()].into();
+        let rows = tx.lock_accounts(&both).await.unwrap();
+        let (source, destination) = (&rows[&terms.source], &rows[&terms.destination]);
+        let debit = change(source, source.posted - minor, source.held - minor);
+        let credit = change(destination, destination.posted + minor, destination.held);
+        let entries = [
+            entry(terms, Side::Debit, debit.posted, debit.version, tx.now()),
+            entry(terms, Side::Credit, credit.posted, credit.version, tx.now()),
+        ];
+        assert_eq!(tx.write_accounts(&[debit, credit]).await.unwrap(), 2);
+        assert_eq!(tx.insert_entries(&entries).await.unwrap(), 2);
+        let write = stage(terms, State::Held, State::Committed, tx.now());
+        assert_eq!(tx.advance_transfers(&[write]).await.unwrap(), 1);
+        tx.commit().await.unwrap();
+    }
+
+    /// Copies all decision rows to the projection.
+    pub async fn refresh(&self, shard: Shard) -> Vec<AccountId> {
+        let (copied, last) = self.store.refresh_balances(shard, None, 1000).await.unwrap();
+        assert_eq!(last, None);
+        copied.into_iter().map(|balance| balance.row.id).collect()
     }
 }
 
@@ -158,6 +256,13 @@ pub fn customer(id: &str) -> AccountRecord {
         metadata: "{}".to_owned(),
         created_at: Timestamp::default(),
     }
+}
+
+/// An account that money enters through.
+pub fn external(id: &str) -> AccountRecord {
+    let mut record = customer(id);
+    record.row.kind = AccountKind::External;
+    record
 }
 
 /// A transfer accepted at `at`, told apart by its number.
@@ -239,6 +344,31 @@ pub fn entry(
         outcome: Ok(Entry { amount: terms.amount, balance_after, version }),
         at,
         cause: Cause { offset: Some(3), attempt: 1 },
+    }
+}
+
+/// The mark that the destination refuses a transfer.
+pub fn refusal(terms: &Terms, reason: Reason, at: Timestamp) -> EntryRow {
+    EntryRow::pivot_row(terms, Err(reason), at, Cause::default())
+}
+
+/// An outbox record.
+pub fn record(key: &str, value: &str) -> Record {
+    Record {
+        topic: Topic::of(EventType::Requested, SHARD),
+        partition: Partition(3),
+        key: key.to_owned(),
+        value: value.as_bytes().to_vec(),
+        headers: vec![("ce_id".to_owned(), "caf\u{e9} \u{1f600}".to_owned())],
+        timestamp: Timestamp::from_micros(1_700_000_000_123_456),
+    }
+}
+
+/// Which constraint an insert ran into.
+pub fn constraint<T: std::fmt::Debug>(result: Result<T, StoreError>) -> Constraint {
+    match result {
+        Err(StoreError::Duplicate { constraint, .. }) => constraint,
+        other => panic!("no duplicate: {other:?}"),
     }
 }
 

@@ -1,0 +1,91 @@
+//! A proxy between the store and MySQL that can lose things.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+/// What happens to a COMMIT.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Commits {
+    /// It goes through.
+    Pass = 0,
+    /// The server gets it, and the connection is cut before its answer.
+    LoseAnswer = 1,
+    /// The server gets it, and its answer never comes.
+    Silence = 2,
+    /// The connection is cut before the server gets it.
+    LoseRequest = 3,
+}
+
+/// Listens on a loopback port.
+pub struct Proxy {
+    commits: Arc<AtomicU8>,
+    port: u16,
+    accept: tokio::task::JoinHandle<()>,
+}
+
+impl Proxy {
+    /// To the server of a MySQL URL; `port` 0 takes any.
+    pub async fn start(url: &str, port: u16) -> Self {
+        let server = url::Url::parse(url).unwrap();
+        let address = format!("{}:{}", server.host_str().unwrap(), server.port().unwrap());
+        let listener = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let commits = Arc::new(AtomicU8::new(0));
+        let mode = Arc::clone(&commits);
+        let accept = tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                let server = TcpStream::connect(&address).await.unwrap();
+                tokio::spawn(carry(client, server, Arc::clone(&mode)));
+            }
+        });
+        Self { commits, port, accept }
+    }
+
+    /// The URL of a database as it is reached through here. Not encrypted: it is read on the way.
+    pub fn url(&self, url: &str) -> String {
+        let mut url = url::Url::parse(url).unwrap();
+        url.set_port(Some(self.port)).unwrap();
+        format!("{url}?ssl-mode=disabled")
+    }
+
+    pub fn commits(&self, commits: Commits) {
+        self.commits.store(commits as u8, Ordering::SeqCst);
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.accept.abort();
+    }
+}
+
+async fn carry(mut client: TcpStream, mut server: TcpStream, mode: Arc<AtomicU8>) {
+    let (mut up, mut down) = ([0; 65536], [0; 65536]);
+    loop {
+        tokio::select! {
+            Ok(read) = client.read(&mut up) => {
+                let commit = up[..read].ends_with(b"\x03COMMIT");
+                let mode = if commit { mode.load(Ordering::SeqCst) } else { 0 };
+                if read == 0 || mode == Commits::LoseRequest as u8 {
+                    return;
+                }
+                server.write_all(&up[..read]).await.unwrap();
+                if mode != 0 {
+                    assert_ne!(server.read(&mut down).await.unwrap(), 0, "the answer");
+                }
+                if mode == Commits::LoseAnswer as u8 {
+                    return;
+                }
+            }
+            Ok(read) = server.read(&mut down) => {
+                if read == 0 || client.write_all(&down[..read]).await.is_err() {
+                    return;
+                }
+            }
+            else => return,
+        }
+    }
+}
