@@ -77,15 +77,15 @@ fn any_happening() -> impl Strategy<Value = Happening> {
     ]
 }
 
+/// From which account how far on to which, how much, and perhaps which original it reverses.
+type Draft = ((usize, usize), i64, Option<u32>);
+
 /// Amounts that sometimes fit and sometimes do not, between any two accounts, some as reversals.
 fn any_transfers() -> impl Strategy<Value = Vec<crate::domain::Terms>> {
     let places = (0..ACCOUNTS.len(), 1..ACCOUNTS.len());
     let one = (places, 1_i64..120, proptest::option::weighted(0.3, 0_u32..2));
     proptest::collection::vec(one, 1..=TRANSFERS as usize).prop_map(|drafts| {
-        let of = |(((from, distance), minor, reverses), number): (
-            ((usize, usize), i64, Option<u32>),
-            u32,
-        )| {
+        let of = |(((from, distance), minor, reverses), number): (Draft, u32)| {
             let to = ACCOUNTS[(from + distance) % ACCOUNTS.len()];
             let terms = terms(number, ACCOUNTS[from], to, minor);
             match reverses {
