@@ -22,6 +22,7 @@ mod transfer_import;
 pub use exit::{Ended, Failure, Outcome, report};
 
 use crate::config::Flag;
+use crate::domain::Client;
 use crate::ingress::http::{Position, position};
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
@@ -96,6 +97,14 @@ pub fn help() -> Ended {
 fn flags<const N: usize>(given: [(&'static str, Option<String>); N]) -> Vec<Flag> {
     let flag = |(key, value): (&'static str, Option<String>)| Some(Flag { key, value: value? });
     given.into_iter().filter_map(flag).collect()
+}
+
+/// Whose idempotency keys are meant.
+#[derive(clap::Args, Debug)]
+pub struct PrincipalArgs {
+    /// The principal that the idempotency key belongs to; the API's own by default
+    #[arg(long, value_name = "NAME", default_value = crate::runtime::ANYBODY)]
+    pub client: Client,
 }
 
 /// Which part of a list.

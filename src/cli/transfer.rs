@@ -3,10 +3,8 @@
 use super::exit::{Ended, Failure, Outcome};
 use super::output::{OutputArgs, fields, list, print, value};
 use super::target::{Target, TargetArgs};
-use super::{ConfigArgs, PageArgs, examples, metadata, transfer_import};
-use crate::domain::{
-    AccountId, Client, Currency, IdempotencyKey, Money, Reason, Timestamp, TransferId,
-};
+use super::{ConfigArgs, PageArgs, PrincipalArgs, examples, metadata, transfer_import};
+use crate::domain::{AccountId, Currency, IdempotencyKey, Money, Reason, Timestamp, TransferId};
 use crate::ingress::http::{TimelineAnswer, TransferAnswer, cursor};
 use crate::ingress::{
     Direction, ListedTransfer, TransferListing, TransferRequest, TransferView, ViewState,
@@ -84,14 +82,6 @@ struct Create {
     target: TargetArgs,
     #[command(flatten)]
     output: OutputArgs,
-}
-
-/// Whose idempotency keys are meant.
-#[derive(Args, Debug)]
-pub struct PrincipalArgs {
-    /// The principal that the idempotency key belongs to; the API's own by default
-    #[arg(long, value_name = "NAME", default_value = crate::runtime::ANYBODY)]
-    pub client: Client,
 }
 
 #[derive(Args, Debug)]
