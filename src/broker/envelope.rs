@@ -7,6 +7,9 @@ use crate::domain::{
 use crate::roles::Role;
 use crate::routing::{ShardMap, slot_of};
 
+#[cfg(test)]
+mod tests;
+
 /// Bytes of a record's value that a dead letter keeps: escaped they grow up to sixfold, and a
 /// record takes a million.
 const DEAD_VALUE_LIMIT: usize = 128 * 1024;

@@ -3,7 +3,7 @@
 use super::{NOW, Rows, currency, rows, transfer_id};
 use crate::domain::{
     AccountKind, AccountRow, AccountStatus, Event, EventType, Input, MAX_AMOUNT, Money,
-    POSTED_LIMIT, Reason, Terms,
+    POSTED_LIMIT, Reason, RequestDetails, Terms,
 };
 use proptest::prelude::*;
 
@@ -80,6 +80,35 @@ pub fn any_batch(kind: EventType) -> impl Strategy<Value = Vec<Input>> {
 /// Any reason to refuse a transfer.
 pub fn any_reason() -> impl Strategy<Value = Reason> {
     (1_i64..=14).prop_map(|code| Reason::from_code(code).unwrap())
+}
+
+/// Any event that a step may publish.
+pub fn any_event() -> impl Strategy<Value = Event> {
+    let account = proptest::option::of(sound_row("a").prop_map(|row| (&row).into()));
+    let reason = proptest::option::of(any_reason());
+    let request = proptest::option::of(any_request());
+    ((1_i64..=7), any_draft(), account, reason, request).prop_map(
+        |(code, draft, account, reason, request)| {
+            let kind = EventType::from_code(code).unwrap();
+            Event { account, reason, request, ..draft.input(kind, 1).event }
+        },
+    )
+}
+
+fn any_request() -> impl Strategy<Value = RequestDetails> {
+    let text = proptest::option::of("\\PC{0,60}");
+    let metadata =
+        proptest::option::of("[a-z]{1,9}".prop_map(|name| format!("{{\"{name}\":\"1\"}}")));
+    ("[!-~]{1,64}", "[!-~]{1,255}", "[0-9a-f]{64}", text.clone(), text, metadata).prop_map(
+        |(client, key, fingerprint, description, reference, metadata)| RequestDetails {
+            client: client.parse().unwrap(),
+            idempotency_key: key.parse().unwrap(),
+            fingerprint,
+            description,
+            reference,
+            metadata,
+        },
+    )
 }
 
 /// An event whose transfer has no number yet.

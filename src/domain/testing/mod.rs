@@ -4,7 +4,7 @@
 mod generators;
 mod ledger;
 
-pub use generators::{any_batch, any_reason, broken_row, sound_row, sound_rows};
+pub use generators::{any_batch, any_event, any_reason, broken_row, sound_row, sound_rows};
 pub use ledger::Ledger;
 
 use super::{

@@ -1,0 +1,160 @@
+//! Records against the schemas that the outside relies on.
+
+use super::*;
+use crate::broker::Position;
+use crate::domain::testing::any_event;
+use crate::domain::{EventType, Partition, Shard};
+use boon::{Compiler, SchemaIndex, Schemas};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+const EVENT: &str = include_str!("../../../schemas/transfer-event.v1.json");
+const DEAD_LETTER: &str = include_str!("../../../schemas/dead-letter.v1.json");
+
+/// A compiled schema.
+struct Schema {
+    schemas: Schemas,
+    index: SchemaIndex,
+}
+
+impl Schema {
+    fn of(text: &str) -> Self {
+        let (mut schemas, mut compiler) = (Schemas::new(), Compiler::new());
+        compiler.enable_format_assertions();
+        compiler.add_resource("file:///schema.json", serde_json::from_str(text).unwrap()).unwrap();
+        let index = compiler.compile("file:///schema.json", &mut schemas).unwrap();
+        Self { schemas, index }
+    }
+
+    fn faults(&self, value: &Value) -> Option<String> {
+        self.schemas.validate(value, self.index).err().map(|error| format!("{error:#}\n{value:#}"))
+    }
+}
+
+fn map() -> ShardMap {
+    ShardMap::lay_out(2, 8)
+}
+
+/// A record as it is read again, at some offset.
+fn delivered(record: Record) -> Delivered {
+    let position = Position { topic: record.topic, partition: record.partition, offset: 17 };
+    let Record { key, value, headers, timestamp, .. } = record;
+    Delivered { position, key: key.into_bytes(), value, headers, timestamp }
+}
+
+fn verdict(reason: DeadReason) -> Verdict<'static> {
+    Verdict {
+        reason,
+        detail: "a sentence",
+        role: Role::Hold,
+        at: Timestamp::from_micros(1_700_000_000_000_001),
+    }
+}
+
+proptest! {
+    // Compiling a schema takes longer than anything that is validated by it.
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_event_is_valid_by_its_schema_and_read_back(
+        events in proptest::collection::vec(any_event(), 30),
+    ) {
+        let schema = Schema::of(EVENT);
+        for sent in events {
+            let record = record(&sent, &map());
+            prop_assert_eq!(schema.faults(&serde_json::from_slice(&record.value).unwrap()), None);
+            prop_assert_eq!(event(&delivered(record)), Ok(sent));
+        }
+    }
+
+    #[test]
+    fn every_dead_letter_is_valid_by_its_schema(
+        sent in any_event(), garbage: Vec<u8>, cut: bool,
+    ) {
+        use DeadReason as Why;
+        let schema = Schema::of(DEAD_LETTER);
+        let reasons = [Why::Malformed, Why::ForeignCluster, Why::NoRow, Why::Contradiction,
+            Why::TooLarge, Why::Invariant];
+        let mut record = record(&sent, &map());
+        let unsent = dead_letter_unsent(&record, &verdict(Why::TooLarge));
+        if cut {
+            record.value = garbage;
+            record.headers.clear();
+        }
+        let read = delivered(record);
+        let of_read = reasons.map(|reason| dead_letter(&read, &verdict(reason)));
+        for letter in of_read.into_iter().chain([unsent]) {
+            prop_assert_eq!(schema.faults(&serde_json::from_slice(&letter.value).unwrap()), None);
+            let known = read_dead_letter(&delivered(letter)).unwrap().transfer;
+            prop_assert!(cut || known == Some(sent.terms.id));
+        }
+    }
+}
+
+#[test]
+fn fields_that_a_later_release_adds_are_valid() {
+    for (schema, value) in [(EVENT, an_event()), (DEAD_LETTER, a_dead_letter())] {
+        let schema = Schema::of(schema);
+        let mut value = value;
+        value["later"] = json!({"anything": [1, null]});
+        for part in ["transfer", "account", "origin"] {
+            if value[part].is_object() {
+                value[part]["later"] = json!(1);
+            }
+        }
+        assert_eq!(schema.faults(&value), None);
+    }
+}
+
+#[test]
+fn what_a_schema_describes_otherwise_is_not_valid() {
+    let event = Schema::of(EVENT);
+    for (pointer, wrong) in [
+        ("/version", json!(2)),
+        ("/type", json!("transfer.dlq")),
+        ("/cluster", json!("here")),
+        ("/attempt", json!(0)),
+        ("/at", json!("2026-01-31T12:00:00Z")),
+        ("/transfer/id", json!("f47ac10b-58cc-4372-a567-0e02b2c3d479")),
+        ("/transfer/amount", json!(10)),
+        ("/transfer/amount", json!("-1.00")),
+        ("/transfer/source", json!(".a")),
+        ("/account/version", json!(0)),
+        ("/account/posted", json!(5)),
+        ("/reason", json!("no_reason")),
+    ] {
+        let mut value = an_event();
+        *value.pointer_mut(pointer).unwrap() = wrong;
+        assert!(event.faults(&value).is_some(), "{pointer}");
+    }
+    let letter = Schema::of(DEAD_LETTER);
+    for (pointer, wrong) in [
+        ("/reason", json!("because")),
+        ("/role", json!("somebody")),
+        ("/origin/topic", json!("transfer.held")),
+        ("/origin/offset", json!("17")),
+    ] {
+        let mut value = a_dead_letter();
+        *value.pointer_mut(pointer).unwrap() = wrong;
+        assert!(letter.faults(&value).is_some(), "{pointer}");
+    }
+}
+
+fn an_event() -> Value {
+    use crate::domain::testing::{account, stamp, terms};
+    let event = Event {
+        reason: Some(crate::domain::Reason::HoldTimeout),
+        account: Some((&account("a", 5)).into()),
+        ..stamp().event(EventType::Cancelled, &terms(1, "a", "b", 5))
+    };
+    serde_json::from_slice(&event.encode()).unwrap()
+}
+
+fn a_dead_letter() -> Value {
+    let topic = Topic::of(EventType::Held, Shard(1));
+    let position = Position { topic, partition: Partition(3), offset: 17 };
+    let timestamp = Timestamp::from_micros(1);
+    let (key, value, headers) = (Vec::new(), vec![0xff], Vec::new());
+    let delivered = Delivered { position, key, value, headers, timestamp };
+    serde_json::from_slice(&dead_letter(&delivered, &verdict(DeadReason::Malformed)).value).unwrap()
+}
