@@ -120,3 +120,10 @@ pub fn files_named(text: &str) -> Vec<String> {
         .map(str::to_owned)
         .collect()
 }
+
+/// Functions in backticks, written with their parentheses: `name()`.
+pub fn functions_named(text: &str) -> Vec<String> {
+    let spans = text.split('`').skip(1).step_by(2);
+    let name = |span: &str| span.strip_suffix("()").map(str::to_owned);
+    spans.filter_map(name).filter(|name| words(name).count() == 1).collect()
+}
