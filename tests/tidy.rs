@@ -3,6 +3,8 @@
 //! `docs/ARCHITECTURE.md` says what they are for. A rule that is in the way is argued about there,
 //! not worked around here.
 
+#[path = "tidy/hazards.rs"]
+mod hazards;
 #[path = "tidy/paths.rs"]
 mod paths;
 #[path = "tidy/source.rs"]
@@ -264,4 +266,18 @@ fn documents() -> Vec<std::path::PathBuf> {
     let mut paths = files(root());
     paths.retain(|path| path.extension().is_some_and(|extension| extension == "md"));
     paths
+}
+
+/// The tests that `docs/HAZARDS.md` names say themselves which history they hold.
+#[test]
+fn tests_that_the_table_of_hazards_names_hold_them() {
+    let text = fs::read_to_string(root().join("docs/HAZARDS.md")).unwrap();
+    let held = hazards::held(&sources());
+    let mut faults = Vec::new();
+    for (number, tests) in hazards::listed(&text) {
+        let known = held.get(&number);
+        let stale = tests.iter().filter(|test| !known.is_some_and(|known| known.contains(*test)));
+        faults.extend(stale.map(|test| format!("docs/HAZARDS.md: {number} is not held by {test}")));
+    }
+    none_of(faults);
 }
