@@ -5,3 +5,4 @@ mod cli;
 mod http_api;
 mod services;
 mod store_contract;
+mod wait;

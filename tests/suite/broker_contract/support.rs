@@ -1,14 +1,13 @@
 //! What the behaviours are written with.
 
 use crate::services::{services, unique};
+pub use crate::wait::{eventually, within};
 use holdfast::broker::embedded::{EmbeddedBroker, EmbeddedSettings};
 use holdfast::broker::kafka::{KafkaBroker, KafkaSettings};
 use holdfast::broker::{Broker, Consumer, Delivered, Group, Incoming, Position, Record, Topic};
 use holdfast::domain::{EventType, Partition, Shard, Timestamp};
 use std::collections::BTreeMap;
-use std::future::Future;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
@@ -16,7 +15,6 @@ use tokio::task::JoinHandle;
 pub const TOPIC: Topic = Topic::of(EventType::Held, Shard(0));
 /// Its partitions.
 pub const PARTITIONS: u32 = 4;
-const DEADLINE: Duration = Duration::from_secs(60);
 
 /// A broker with [`TOPIC`], used by nobody else.
 pub struct Fixture {
@@ -74,23 +72,6 @@ pub fn kafka_settings(brokers: &str) -> KafkaSettings {
         topic_prefix: format!("test-{}.", unique()),
         options: Vec::new(),
         replication_factor: -1,
-    }
-}
-
-/// Fails the test when something takes too long.
-pub async fn within<F: Future>(what: &str, future: F) -> F::Output {
-    match tokio::time::timeout(DEADLINE, future).await {
-        Ok(output) => output,
-        Err(_) => panic!("{what} took more than {DEADLINE:?}"),
-    }
-}
-
-/// Waits until a condition holds.
-pub async fn eventually<F: Future<Output = bool>>(what: &str, mut condition: impl FnMut() -> F) {
-    let deadline = Instant::now() + DEADLINE;
-    while !condition().await {
-        assert!(Instant::now() < deadline, "{what}: not within {DEADLINE:?}");
-        tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 

@@ -1,6 +1,7 @@
 //! A fresh cluster of two shards, and short words for what tests do to it.
 
 use crate::services::fresh_database;
+use crate::wait::eventually;
 use holdfast::broker::{Record, Topic};
 use holdfast::domain::{
     AccountChange, AccountId, AccountKind, AccountRow, AccountStatus, Cause, Client, Currency,
@@ -17,7 +18,6 @@ use holdfast::store::{
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions, Connection};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// The shard that most tests use.
@@ -81,11 +81,9 @@ impl Databases {
         match &mut self {
             Self::Sqlite(settings, _) => {
                 let path = |name: &str| settings.dir.join(name);
-                let began = Instant::now();
-                while path("shard-0.db-wal").exists() || path("shard-1.db-wal").exists() {
-                    assert!(began.elapsed() < Duration::from_secs(20));
-                    tokio::time::sleep(Duration::from_millis(5)).await;
-                }
+                let closed =
+                    || !path("shard-0.db-wal").exists() && !path("shard-1.db-wal").exists();
+                eventually("closing of the files", async || closed()).await;
                 std::fs::rename(path("shard-0.db"), path("other")).unwrap();
                 std::fs::rename(path("shard-1.db"), path("shard-0.db")).unwrap();
                 std::fs::rename(path("other"), path("shard-1.db")).unwrap();
