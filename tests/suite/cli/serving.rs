@@ -2,7 +2,7 @@
 
 use super::program::{DEADLINE, Program, Running, answer, nowhere};
 use crate::services::{fresh_database, services, unique};
-use reqwest::Response;
+use reqwest::{RequestBuilder, Response};
 use serde_json::{Value, json};
 use std::time::Instant;
 use tokio::task::JoinHandle;
@@ -160,6 +160,17 @@ async fn shards_in_another_order_are_refused() {
     assert!(output.stderr.contains("is shard 1, not shard 0"), "{output:?}");
 }
 
+/// Sends a request again as often as it is told to: a busy machine may answer 503.
+async fn until_accepted(request: RequestBuilder) -> reqwest::Result<Response> {
+    loop {
+        let again = request.try_clone().expect("the body is in memory");
+        let answered = again.send().await?;
+        if answered.status() != 503 {
+            return Ok(answered);
+        }
+    }
+}
+
 /// An ingress without workers, with a request that waits for an end that does not come.
 async fn with_a_waiting_request(seconds: u32) -> (Running, JoinHandle<reqwest::Result<Response>>) {
     let (program, _) = fresh().await;
@@ -170,7 +181,7 @@ async fn with_a_waiting_request(seconds: u32) -> (Running, JoinHandle<reqwest::R
     let transfer = json!({"source": "a", "destination": "b", "amount": "1", "currency": "USD"});
     let asked = reqwest::Client::new().post(format!("{address}/v1/transfers")).json(&transfer);
     let asked = asked.header("Idempotency-Key", "one").header("Prefer", format!("wait={seconds}"));
-    let waiting = tokio::spawn(asked.send());
+    let waiting = tokio::spawn(until_accepted(asked));
     let listed = format!("{address}/v1/transfers?source=a&idempotency_key=one");
     let deadline = Instant::now() + DEADLINE;
     while answer(&listed, 200).await["data"].as_array().unwrap().is_empty() {
