@@ -35,16 +35,24 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Whether the group has yet to read an event as old as `entered` in this partition.
-    pub fn behind(&self, partition: Partition, entered: Timestamp) -> bool {
-        self.oldest_unread.get(&partition).is_some_and(|oldest| *oldest <= entered)
+    /// Whether the group has yet to read an event as old as `entered` in this partition. An event
+    /// that is younger than this look may stand unread behind it: it counts as not read. `now` is
+    /// database time.
+    pub fn behind(&self, partition: Partition, entered: Timestamp, now: Timestamp) -> bool {
+        let unread = self.oldest_unread.get(&partition).is_some_and(|oldest| *oldest <= entered);
+        unread || entered >= self.asked(now)
     }
 
     /// How long the oldest record had been unread when the broker was asked; `now` is database
     /// time.
     pub fn lag(&self, now: Timestamp) -> Duration {
-        let asked = now.minus(self.looked_at.elapsed());
+        let asked = self.asked(now);
         self.oldest_unread.values().min().map_or(Duration::ZERO, |oldest| asked.since(*oldest))
+    }
+
+    /// When the broker was asked, in database time.
+    fn asked(&self, now: Timestamp) -> Timestamp {
+        now.minus(self.looked_at.elapsed())
     }
 }
 
@@ -52,18 +60,29 @@ impl Progress {
 type Found = (Instant, Option<Arc<Progress>>);
 
 /// What was found out, and when.
-#[derive(Default)]
 pub struct Backlog {
+    fresh: Duration,
     found: Mutex<HashMap<(Role, Shard), Found>>,
 }
 
+impl Default for Backlog {
+    fn default() -> Self {
+        Self::fresh_for(FRESH)
+    }
+}
+
 impl Backlog {
-    /// How far a stage has come, at most five seconds ago; none where the broker did not say:
+    /// Asks the broker again after this time.
+    pub fn fresh_for(fresh: Duration) -> Self {
+        Self { fresh, found: Mutex::default() }
+    }
+
+    /// How far a stage has come, a few seconds ago at most; none where the broker did not say:
     /// then everything is backlog.
     pub async fn of(&self, broker: &dyn Broker, role: Role, shard: Shard) -> Option<Arc<Progress>> {
         let mut found = self.found.lock().await;
         if let Some((at, progress)) = found.get(&(role, shard))
-            && at.elapsed() < FRESH
+            && at.elapsed() < self.fresh
         {
             return progress.clone();
         }
@@ -80,6 +99,7 @@ impl Backlog {
 }
 
 async fn look(broker: &dyn Broker, role: Role, shard: Shard) -> Result<Progress, BrokerError> {
+    let looked_at = Instant::now();
     let group = Group { role: role.as_str(), shard };
     let mut oldest_unread: HashMap<Partition, Timestamp> = HashMap::new();
     for lag in broker.lag(&group, &topics(role, shard)).await? {
@@ -93,5 +113,35 @@ async fn look(broker: &dyn Broker, role: Role, shard: Shard) -> Result<Progress,
             *oldest = record.timestamp.min(*oldest);
         }
     }
-    Ok(Progress { oldest_unread, looked_at: Instant::now() })
+    Ok(Progress { oldest_unread, looked_at })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PARTITION: Partition = Partition(1);
+    const NOW: Timestamp = Timestamp::from_micros(1_700_000_000_000_000);
+
+    fn looked(ago: Duration, oldest_unread: &[(Partition, Timestamp)]) -> Progress {
+        let looked_at = Instant::now() - ago;
+        Progress { oldest_unread: oldest_unread.iter().copied().collect(), looked_at }
+    }
+
+    #[tokio::test]
+    async fn what_a_group_has_yet_to_read_is_behind_it_and_what_it_has_read_is_not() {
+        let before = |seconds| NOW.minus(Duration::from_secs(seconds));
+        let progress = looked(Duration::from_secs(1), &[(PARTITION, before(10))]);
+        assert!(progress.behind(PARTITION, before(9), NOW));
+        assert!(!progress.behind(PARTITION, before(11), NOW));
+        assert!(!progress.behind(Partition(0), before(9), NOW), "another partition is read");
+    }
+
+    #[tokio::test]
+    async fn an_old_look_says_nothing_about_an_event_that_came_after_it() {
+        let before = |seconds| NOW.minus(Duration::from_secs(seconds));
+        let progress = looked(Duration::from_secs(4), &[]);
+        assert!(!progress.behind(PARTITION, before(5), NOW));
+        assert!(progress.behind(PARTITION, before(3), NOW));
+    }
 }

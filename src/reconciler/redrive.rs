@@ -139,7 +139,9 @@ impl<'a> Round<'a> {
         Surroundings {
             now: self.now,
             unsent: self.unsent.is_some_and(|oldest| oldest <= row.requested_at),
-            behind: progress.as_ref().is_none_or(|progress| progress.behind(partition, entered)),
+            behind: progress
+                .as_ref()
+                .is_none_or(|progress| progress.behind(partition, entered, self.now)),
             pivot: match pivot {
                 None => PivotLook::Unknown,
                 Some(None) => PivotLook::None,
