@@ -73,6 +73,8 @@ impl Intake {
             Some("the event stands in another shard's topic")
         } else if topic.family != crate::broker::Family::Event(event.kind) {
             Some("the event stands in another event's topic")
+        } else if delivered.position.partition != self.map.partition_of_slot(slot) {
+            Some("the event stands in another partition than its source's")
         } else {
             None
         }

@@ -4,9 +4,7 @@ use super::{Report, Step};
 use crate::broker::envelope::{self, Verdict};
 use crate::broker::{Delivered, Position, Producer, Record};
 use crate::context::Context;
-use crate::domain::{
-    AccountId, DeadReason, EventType, Input, Outcome, Shard, Timestamp, TransferId,
-};
+use crate::domain::{AccountId, DeadReason, Input, Outcome, Shard, Timestamp, TransferId};
 use crate::store::{Constraint, StoreError, Tx, Work, transact};
 use async_trait::async_trait;
 use std::collections::{BTreeSet, HashMap, VecDeque};
@@ -106,20 +104,29 @@ impl Batch {
 }
 
 /// The next batch of at most `most` events. With `once` it holds each transfer once: further copies
-/// of an event are left out, and another event of the same transfer waits for the next batch.
+/// of an event are left out, and another event of the same transfer, or one that says something
+/// else of it, waits for the next batch.
 fn take_batch(waiting: &mut VecDeque<Entered>, most: usize, once: bool) -> Batch {
-    let mut kinds: HashMap<TransferId, EventType> = HashMap::new();
+    let mut places: HashMap<TransferId, usize> = HashMap::new();
     let mut batch = Batch { events: Vec::new(), copies: Vec::new() };
     while batch.events.len() < most {
-        let Some(next) = waiting.front() else { break };
+        let Some(next) = waiting.pop_front() else { break };
         let event = &next.input.event;
-        let seen = if once { kinds.insert(event.terms.id, event.kind) } else { None };
-        match seen {
-            Some(kind) if kind != event.kind => break,
-            Some(_) => {
-                batch.copies.extend(waiting.pop_front().map(|copy| copy.delivered.position));
+        let first = places.get(&event.terms.id).map(|place| &batch.events[*place].input.event);
+        match first {
+            Some(first) if first.kind == event.kind && first.terms == event.terms => {
+                batch.copies.push(next.delivered.position);
             }
-            None => batch.events.extend(waiting.pop_front()),
+            Some(_) => {
+                waiting.push_front(next);
+                break;
+            }
+            None => {
+                if once {
+                    places.insert(event.terms.id, batch.events.len());
+                }
+                batch.events.push(next);
+            }
         }
     }
     batch
@@ -356,7 +363,7 @@ mod tests {
     use super::*;
     use crate::broker::Topic;
     use crate::domain::testing::{input, terms};
-    use crate::domain::{Partition, Terms};
+    use crate::domain::{EventType, Partition, Terms};
 
     fn entered(kind: EventType, terms: &Terms, offset: i64) -> Entered {
         let input = Input { offset, ..input(kind, terms) };
@@ -397,6 +404,17 @@ mod tests {
         ]);
         assert_eq!(take_batch(&mut waiting, 10, true).events.len(), 1);
         assert_eq!(take_batch(&mut waiting, 10, true).events.len(), 2);
+    }
+
+    /// A forged event that comes first must not take the true one with it to the dead letters.
+    #[test]
+    fn an_event_with_other_terms_is_no_copy() {
+        let (forged, real) = (terms(1, "a", "b", 51), terms(1, "a", "b", 50));
+        let events = [(&forged, 1), (&real, 2), (&real, 3)];
+        let requested = |(terms, offset)| entered(EventType::Requested, terms, offset);
+        let mut waiting = events.map(requested).into();
+        assert_eq!(offsets(&take_batch(&mut waiting, 10, true)), [1]);
+        assert_eq!(offsets(&take_batch(&mut waiting, 10, true)), [2]);
     }
 
     #[test]

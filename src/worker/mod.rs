@@ -14,15 +14,15 @@ mod tracker;
 
 pub use plan::{write_plan, write_unread_plan};
 
-use crate::broker::{BrokerError, Consumer, Group, Incoming, Position, Producer, Topic};
+use crate::broker::{BrokerError, Consumer, Delivered, Group, Incoming, Position, Producer, Topic};
 use crate::context::Context;
-use crate::domain::{AccountId, Event, Input, Outcome, Shard};
+use crate::domain::{AccountId, Event, Input, Outcome, Partition, Shard};
 use crate::roles::Role;
 use crate::store::StoreError;
 use async_trait::async_trait;
 use intake::{Intake, Read};
 use lane::{Entered, Lane, LaneContext};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -143,6 +143,7 @@ async fn incarnation(
             reports,
         },
         inbox,
+        waiting: HashSet::new(),
         worked: false,
     };
     worker.consume(stop).await
@@ -155,6 +156,8 @@ struct Worker {
     intake: Intake,
     lane_context: LaneContext,
     inbox: mpsc::UnboundedReceiver<Report>,
+    /// Partitions whose next event is of a later release: for a member that was upgraded.
+    waiting: HashSet<(Topic, Partition)>,
     worked: bool,
 }
 
@@ -168,10 +171,11 @@ impl Worker {
                 () = stop.cancelled() => return self.drain(|_, _| true).await,
                 report = self.inbox.recv() => self.settle(report)?,
                 incoming = self.consumer.next(batch), if room => match incoming {
-                    Ok(Incoming::Records(records)) => self.take(records).await?,
+                    Ok(Incoming::Records(records)) => self.take(records),
                     Ok(Incoming::Revoked(partitions, token)) => {
                         self.drain(|topic, partition| partitions.contains(&(topic, partition))).await?;
                         self.tracker.forget(&partitions);
+                        self.waiting.retain(|partition| !partitions.contains(partition));
                         drop(token);
                     }
                     Err(error) => return Err(Broken::restart(&error, self.worked)),
@@ -180,13 +184,22 @@ impl Worker {
         }
     }
 
-    /// Sorts records into lanes; those that no lane needs are done, or dead, at once.
-    async fn take(&mut self, records: Vec<crate::broker::Delivered>) -> Result<(), Broken> {
+    /// Sorts records into lanes; those that no lane needs are done, or dead, at once. A partition
+    /// that holds an event of a later release is read up to it and no further.
+    fn take(&mut self, records: Vec<Delivered>) {
         let mut idle = Vec::new();
         for delivered in records {
             let position = delivered.position;
+            if self.waiting.contains(&(position.topic, position.partition)) {
+                continue;
+            }
+            let read = self.intake.read(delivered);
+            if let Read::Newer(error) = read {
+                self.wait_for_upgrade(position, &error);
+                continue;
+            }
             self.tracker.entered(position);
-            match self.intake.read(delivered) {
+            match read {
                 Read::Event(input, delivered) => {
                     let lane = self
                         .lane_context
@@ -200,13 +213,17 @@ impl Worker {
                 }
                 Read::Stale => idle.push(position),
                 Read::Dead(record) => self.lane_context.announce(vec![record], vec![position]),
-                Read::Newer(error) => {
-                    return Err(Broken::Restart { error, worked: false });
-                }
+                Read::Newer(_) => unreachable!("it was told apart above"),
             }
         }
         self.done(&idle);
-        Ok(())
+    }
+
+    fn wait_for_upgrade(&mut self, position: Position, error: &str) {
+        let role = self.lane_context.step.role();
+        tracing::error!(%role, topic = %position.topic, partition = %position.partition, offset = position.offset, error, "the partition waits");
+        metrics::counter!("holdfast_partitions_waiting_total", "role" => role.as_str(), "shard" => self.lane_context.own.to_string()).increment(1);
+        self.waiting.insert((position.topic, position.partition));
     }
 
     fn lane(&mut self, shard: Shard) -> &Lane {
@@ -234,10 +251,7 @@ impl Worker {
     }
 
     /// Waits for what is in flight in these partitions, bounded.
-    async fn drain(
-        &mut self,
-        which: impl Fn(Topic, crate::domain::Partition) -> bool,
-    ) -> Result<(), Broken> {
+    async fn drain(&mut self, which: impl Fn(Topic, Partition) -> bool) -> Result<(), Broken> {
         let deadline = tokio::time::Instant::now() + DRAIN_BOUND;
         while self.tracker.in_flight_of(&which) > 0 {
             match tokio::time::timeout_at(deadline, self.inbox.recv()).await {
