@@ -3,6 +3,7 @@
 mod broker_contract;
 mod cli;
 mod http_api;
+mod pipeline;
 mod services;
 mod store_contract;
 mod wait;

@@ -1,0 +1,77 @@
+//! A transaction whose COMMIT may go unconfirmed.
+
+use super::store::{ShardFaults, Unconfirmed};
+use async_trait::async_trait;
+use holdfast::broker::Record;
+use holdfast::domain::{
+    AccountChange, AccountId, AccountRow, EntryRow, Pivot, Shard, StageWrite, Timestamp,
+    TransferId, TransferRow,
+};
+use holdfast::store::{
+    AccountRecord, AccountSettings, Claim, ClaimKey, NewTransfer, StoreError, Tx,
+};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+/// A transaction behind [`ShardFaults`].
+pub struct FaultyTx {
+    pub inner: Box<dyn Tx>,
+    pub faults: Arc<ShardFaults>,
+}
+
+macro_rules! delegate {
+    ({ $($other:tt)* } $($name:ident($arg:ident: $kind:ty) -> $out:ty;)*) => {
+        #[async_trait]
+        impl Tx for FaultyTx {
+            $($other)*
+            $(async fn $name(&mut self, $arg: $kind) -> Result<$out, StoreError> {
+                self.faults.reach(self.inner.shard()).await?;
+                self.inner.$name($arg).await
+            })*
+        }
+    };
+}
+
+delegate! {
+    {
+        fn shard(&self) -> Shard {
+            self.inner.shard()
+        }
+
+        fn now(&self) -> Timestamp {
+            self.inner.now()
+        }
+
+        async fn commit(self: Box<Self>) -> Result<(), StoreError> {
+            let shard = self.inner.shard();
+            self.faults.reach(shard).await?;
+            let detail = "the test keeps the answer to itself".to_owned();
+            match self.faults.next_commit() {
+                None => self.inner.commit().await,
+                Some(Unconfirmed::Written) => {
+                    self.inner.commit().await?;
+                    Err(StoreError::CommitUnknown { shard, detail })
+                }
+                Some(Unconfirmed::Lost) => {
+                    drop(self.inner);
+                    Err(StoreError::CommitUnknown { shard, detail })
+                }
+            }
+        }
+    }
+    lock_accounts(ids: &BTreeSet<AccountId>) -> BTreeMap<AccountId, AccountRow>;
+    write_accounts(changes: &[AccountChange]) -> u64;
+    transfers(ids: &[TransferId]) -> HashMap<TransferId, TransferRow>;
+    advance_transfers(writes: &[StageWrite]) -> u64;
+    pivots(ids: &[TransferId]) -> HashMap<TransferId, Pivot>;
+    insert_entries(entries: &[EntryRow]) -> u64;
+    claims(keys: &[ClaimKey]) -> HashMap<ClaimKey, Claim>;
+    insert_transfers(transfers: &[NewTransfer]) -> ();
+    insert_outbox(records: &[Record]) -> ();
+    lock_reversed(originals: &BTreeSet<TransferId>) -> BTreeMap<TransferId, i64>;
+    add_reversed(changes: &BTreeMap<TransferId, i64>) -> u64;
+    quarantine(ids: &BTreeSet<AccountId>) -> ();
+    insert_accounts(accounts: &[AccountRecord]) -> u64;
+    account_records(ids: &BTreeSet<AccountId>) -> BTreeMap<AccountId, AccountRecord>;
+    write_settings(settings: &AccountSettings) -> u64;
+}
