@@ -121,24 +121,30 @@ pub(super) const STATEMENTS: Statements = Statements {
         " STRAIGHT_JOIN transaction_status t FORCE INDEX (PRIMARY) ON t.id = UNHEX(v.id) \
          FOR UPDATE OF t"
     ),
-    advance_transfers: concat!(
+    hold_transfers: concat!(
         "UPDATE ",
-        batch!(
-            id hex 0, source id 1, amount int 2, currency id 3, from_state int 4, to_state int 5,
-            reason int 6, held_at int 7, hold_deadline int 8, completed_at int 9,
-            hold_offset int 10, hold_attempt int 11, final_offset int 12, final_attempt int 13
-        ),
+        batch!(id hex 0, source id 1, amount int 2, currency id 3, offset int 4, attempt int 5),
         " STRAIGHT_JOIN transaction_status t FORCE INDEX (PRIMARY) ON t.id = UNHEX(v.id) \
-         AND t.state = v.from_state AND t.source = v.source AND t.amount = v.amount \
-         AND t.currency = v.currency \
-         SET t.state = v.to_state, t.reason = v.reason, \
-         t.held_at = COALESCE(v.held_at, t.held_at), \
-         t.hold_deadline = COALESCE(v.hold_deadline, t.hold_deadline), \
-         t.completed_at = v.completed_at, \
-         t.hold_offset = COALESCE(v.hold_offset, t.hold_offset), \
-         t.hold_attempt = COALESCE(v.hold_attempt, t.hold_attempt), \
-         t.final_offset = v.final_offset, \
-         t.final_attempt = COALESCE(v.final_attempt, t.final_attempt)"
+         AND t.source = v.source AND t.amount = v.amount AND t.currency = v.currency \
+         AND t.state = ? SET t.state = 2, t.held_at = ?, t.hold_deadline = ?, \
+         t.hold_offset = v.offset, t.hold_attempt = v.attempt"
+    ),
+    end_transfers: concat!(
+        "UPDATE ",
+        batch!(id hex 0, source id 1, amount int 2, currency id 3, offset int 4, attempt int 5),
+        " STRAIGHT_JOIN transaction_status t FORCE INDEX (PRIMARY) ON t.id = UNHEX(v.id) \
+         AND t.source = v.source AND t.amount = v.amount AND t.currency = v.currency \
+         AND t.state = ? SET t.state = ?, t.reason = ?, t.completed_at = ?, \
+         t.hold_offset = IF(?, v.offset, t.hold_offset), \
+         t.hold_attempt = IF(?, v.attempt, t.hold_attempt), \
+         t.final_offset = v.offset, t.final_attempt = v.attempt"
+    ),
+    outgoing: concat!(
+        "SELECT ",
+        transfer_record_columns!(),
+        " FROM transaction_status t FORCE INDEX (outgoing) WHERE t.source = ? AND t.id < ? \
+         AND t.id >= ? AND t.id < ? AND t.requested_at >= ? AND t.requested_at < ? \
+         AND (? = 0 OR t.state = ?) AND (? = 0 OR t.reference = ?) ORDER BY t.id DESC LIMIT ?"
     ),
     transfer_records: concat!(
         "SELECT ",
@@ -197,6 +203,19 @@ pub(super) const STATEMENTS: Statements = Statements {
         " FROM ",
         batch!(id hex 0),
         " STRAIGHT_JOIN ledger_entries e FORCE INDEX (PRIMARY) ON e.transfer_id = UNHEX(v.id)"
+    ),
+    entries: concat!(
+        "SELECT ",
+        entry_columns!(),
+        " FROM ledger_entries e FORCE INDEX (account_version) WHERE e.account_id = ? AND e.version < ? \
+         ORDER BY e.version DESC LIMIT ?"
+    ),
+    incoming: concat!(
+        "SELECT ",
+        entry_columns!(),
+        " FROM ledger_entries e FORCE INDEX (account_version) WHERE e.account_id = ? AND e.version < ? \
+         AND e.side = 2 AND e.transfer_id >= ? AND e.transfer_id < ? \
+         ORDER BY e.version DESC LIMIT ?"
     ),
     insert_entries: concat!(
         "INSERT INTO ledger_entries (transfer_id, side, account_id, counterparty, currency, \

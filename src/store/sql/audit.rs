@@ -31,7 +31,7 @@ impl<D: Driver> Audit for SqlStore<D> {
         limit: u32,
     ) -> Result<Vec<SourceFact>, StoreError> {
         let args = [id_arg(after), id_arg(before), i64::from(limit).into()];
-        let rows = self.read(shard, statements::SOURCE_FACTS, &args).await?;
+        let rows = self.read_patiently(shard, statements::SOURCE_FACTS, &args).await?;
         decode::all(rows, decode::source_fact)
     }
 
@@ -41,7 +41,7 @@ impl<D: Driver> Audit for SqlStore<D> {
         ids: &[TransferId],
     ) -> Result<Vec<SourceFact>, StoreError> {
         let batch = transfer_batch(ids.iter().copied());
-        let rows = self.read(shard, self.texts().source_facts_of, &[batch]).await?;
+        let rows = self.read_patiently(shard, self.texts().source_facts_of, &[batch]).await?;
         decode::all(rows, decode::source_fact)
     }
 
@@ -53,7 +53,7 @@ impl<D: Driver> Audit for SqlStore<D> {
         limit: u32,
     ) -> Result<Vec<CreditFact>, StoreError> {
         let args = [id_arg(after), id_arg(before), i64::from(limit).into()];
-        credit_facts(self.read(shard, statements::CREDIT_FACTS, &args).await?)
+        credit_facts(self.read_patiently(shard, statements::CREDIT_FACTS, &args).await?)
     }
 
     async fn credit_facts_of(
@@ -62,7 +62,7 @@ impl<D: Driver> Audit for SqlStore<D> {
         ids: &[TransferId],
     ) -> Result<Vec<CreditFact>, StoreError> {
         let batch = transfer_batch(ids.iter().copied());
-        credit_facts(self.read(shard, self.texts().pivots, &[batch]).await?)
+        credit_facts(self.read_patiently(shard, self.texts().pivots, &[batch]).await?)
     }
 
     async fn debits_without_transfer(
@@ -73,7 +73,7 @@ impl<D: Driver> Audit for SqlStore<D> {
         limit: u32,
     ) -> Result<Vec<TransferId>, StoreError> {
         let args = [id_arg(after), id_arg(before), i64::from(limit).into()];
-        let rows = self.read(shard, statements::DEBITS_WITHOUT_TRANSFER, &args).await?;
+        let rows = self.read_patiently(shard, statements::DEBITS_WITHOUT_TRANSFER, &args).await?;
         decode::all(rows, Row::transfer)
     }
 
@@ -84,7 +84,7 @@ impl<D: Driver> Audit for SqlStore<D> {
         limit: u32,
     ) -> Result<Vec<AccountRow>, StoreError> {
         let args = [after.map_or("", AccountId::as_str).into(), i64::from(limit).into()];
-        let rows = self.read(shard, statements::DECISION_ROWS, &args).await?;
+        let rows = self.read_patiently(shard, statements::DECISION_ROWS, &args).await?;
         decode::all(rows, decode::account)
     }
 }

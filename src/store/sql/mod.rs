@@ -15,6 +15,7 @@ mod outbox;
 mod projection;
 mod reconcile;
 mod row;
+mod stages;
 pub mod statements;
 mod store;
 mod tx;
@@ -79,6 +80,18 @@ impl<D: Driver> SqlStore<D> {
             self.verified[usize::from(shard.0)].store(false, Ordering::Relaxed);
         }
         answer
+    }
+
+    /// One statement of the audit, which may go over a whole table.
+    async fn read_patiently(
+        &self,
+        shard: Shard,
+        sql: &'static str,
+        args: &[Arg],
+    ) -> Result<Vec<Row>, StoreError> {
+        let mut link = self.reader(shard).await?;
+        link.be_patient();
+        link.fetch(sql, args).await
     }
 
     /// A connection for reads, of a shard that was seen to be the right one.

@@ -3,7 +3,7 @@
 
 use super::columns::{
     account_columns, balance_columns, entry_columns, identity_columns, source_fact_columns,
-    transfer_columns, transfer_record_columns,
+    transfer_columns,
 };
 
 /// Texts that differ between the databases.
@@ -34,8 +34,14 @@ pub struct Statements {
 
     /// Locks transfers in the order of the batch and reads them.
     pub lock_transfers: &'static str,
-    /// Moves transfers on where the row is as expected.
-    pub advance_transfers: &'static str,
+    /// Holds transfers that are as expected: state before, time, deadline.
+    pub hold_transfers: &'static str,
+    /// Ends transfers that are as expected: state before and after, reason, time, and twice
+    /// whether the cause is the hold's too.
+    pub end_transfers: &'static str,
+    /// Transfers out of an account, newest first, by the list's index. State 0 and flag 0 before the
+    /// reference stand for any.
+    pub outgoing: &'static str,
     /// Whole transfers.
     pub transfer_records: &'static str,
     /// New transfers in state REQUESTED.
@@ -51,6 +57,10 @@ pub struct Statements {
     pub pivots: &'static str,
     /// Both sides' rows of transfers.
     pub entries_of: &'static str,
+    /// Entries of an account, newest first, by the index of versions; marks have none.
+    pub entries: &'static str,
+    /// Credit entries of an account, the same way.
+    pub incoming: &'static str,
     /// New entries and marks.
     pub insert_entries: &'static str,
 
@@ -128,30 +138,6 @@ pub(super) const PROJECTIONS: &str = concat!(
     balance_columns!(),
     " FROM account_mst a LEFT JOIN balances b ON b.account_id = a.id \
      WHERE a.id > ? ORDER BY a.id LIMIT ?"
-);
-
-/// Marks have no version and are left out by the comparison.
-pub(super) const ENTRIES: &str = concat!(
-    "SELECT ",
-    entry_columns!(),
-    " FROM ledger_entries e WHERE e.account_id = ? AND e.version < ? \
-     ORDER BY e.version DESC LIMIT ?"
-);
-
-pub(super) const INCOMING: &str = concat!(
-    "SELECT ",
-    entry_columns!(),
-    " FROM ledger_entries e WHERE e.account_id = ? AND e.version < ? AND e.side = 2 \
-     AND e.transfer_id >= ? AND e.transfer_id < ? ORDER BY e.version DESC LIMIT ?"
-);
-
-/// State 0 and flag 0 before the reference stand for any.
-pub(super) const OUTGOING: &str = concat!(
-    "SELECT ",
-    transfer_record_columns!(),
-    " FROM transaction_status t WHERE t.source = ? AND t.id < ? AND t.id >= ? AND t.id < ? \
-     AND t.requested_at >= ? AND t.requested_at < ? AND (? = 0 OR t.state = ?) \
-     AND (? = 0 OR t.reference = ?) ORDER BY t.id DESC LIMIT ?"
 );
 
 pub(super) const CLAIMED_TRANSFER: &str = "SELECT transfer_id FROM idempotency_keys \

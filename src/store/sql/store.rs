@@ -118,7 +118,7 @@ impl<D: Driver> Store for SqlStore<D> {
     ) -> Result<Vec<EntryRow>, StoreError> {
         let before = before_version.unwrap_or(i64::MAX);
         let args = [account.as_str().into(), before.into(), i64::from(limit).into()];
-        decode::all(self.read(shard, statements::ENTRIES, &args).await?, decode::entry)
+        decode::all(self.read(shard, self.texts().entries, &args).await?, decode::entry)
     }
 
     async fn transfer_records(
@@ -158,7 +158,7 @@ impl<D: Driver> Store for SqlStore<D> {
             reference.unwrap_or("").into(),
             i64::from(limit).into(),
         ];
-        let rows = self.read(shard, statements::OUTGOING, &args).await?;
+        let rows = self.read(shard, self.texts().outgoing, &args).await?;
         decode::all(rows, decode::transfer_record)
     }
 
@@ -178,7 +178,7 @@ impl<D: Driver> Store for SqlStore<D> {
             bound_at(to),
             i64::from(limit).into(),
         ];
-        decode::all(self.read(shard, statements::INCOMING, &args).await?, decode::entry)
+        decode::all(self.read(shard, self.texts().incoming, &args).await?, decode::entry)
     }
 
     async fn claimed_transfer(

@@ -3,10 +3,10 @@
 use super::driver::{Arg, Driver};
 use super::link::Link;
 use super::row::Row;
-use super::{decode, hex, outbox, projection, statements, transfer_batch};
+use super::{decode, hex, outbox, projection, stages, statements, transfer_batch};
 use crate::broker::Record;
 use crate::domain::{
-    AccountChange, AccountId, AccountRow, EntryRow, Pivot, Shard, StageWrite, State, Timestamp,
+    AccountChange, AccountId, AccountRow, EntryRow, Pivot, Shard, StageWrite, Timestamp,
     TransferId, TransferRow,
 };
 use crate::routing::slot_of;
@@ -121,10 +121,12 @@ impl<D: Driver> Tx for SqlTx<D> {
     }
 
     async fn advance_transfers(&mut self, writes: &[StageWrite]) -> Result<u64, StoreError> {
-        let mut writes: Vec<&StageWrite> = writes.iter().collect();
-        writes.sort_unstable_by_key(|write| write.terms.id);
-        let rows = writes.into_iter().map(stage_columns).collect();
-        self.execute_batch(D::STATEMENTS.advance_transfers, rows).await
+        let mut advanced = 0;
+        for (step, writes) in stages::alike(writes) {
+            let (sql, args) = stages::statement::<D>(step, writes);
+            advanced += self.execute(sql, &args).await?;
+        }
+        Ok(advanced)
     }
 
     async fn pivots(
@@ -267,35 +269,6 @@ fn account_columns(account: &AccountRecord, at: Timestamp) -> impl Serialize + O
         row.overdraft_limit,
         account.metadata.as_str(),
         at.micros(),
-    )
-}
-
-/// A hold and a refusal at hold remember what caused them as the hold's cause, every end as the
-/// end's.
-fn stage_columns(write: &StageWrite) -> impl Serialize + '_ {
-    let terms = &write.terms;
-    let at = write.at.micros();
-    let held = write.to == State::Held;
-    let at_hold = held || (write.from == State::Requested && write.to == State::Rejected);
-    let attempt = i64::from(write.cause.attempt);
-    let cause = |wanted: bool| (write.cause.offset.filter(|_| wanted), wanted.then_some(attempt));
-    let ((hold_offset, hold_attempt), (final_offset, final_attempt)) =
-        (cause(at_hold), cause(!held));
-    (
-        terms.id.hex(),
-        terms.source.as_str(),
-        terms.amount.minor(),
-        terms.amount.currency(),
-        write.from.code(),
-        write.to.code(),
-        write.reason.map(|reason| reason.code()),
-        held.then_some(at),
-        write.hold_deadline.filter(|_| held).map(Timestamp::micros),
-        (!held).then_some(at),
-        hold_offset,
-        hold_attempt,
-        final_offset,
-        final_attempt,
     )
 }
 

@@ -7,10 +7,10 @@ use crate::store::sql::columns::{
 };
 use crate::store::sql::statements::Statements;
 
-/// `batch!(name kind index, …)`: the rows of a JSON parameter as a table `v`.
+/// `batch!(name kind index, …)`: the rows of the first parameter, JSON, as a table `v`.
 macro_rules! batch {
     ($($name:ident $kind:ident $index:literal),+) => {
-        concat!("(SELECT ", batch!(@columns $($name $kind $index),+), " FROM json_each(?)) AS v")
+        concat!("(SELECT ", batch!(@columns $($name $kind $index),+), " FROM json_each(?1)) AS v")
     };
     (@columns $name:ident $kind:ident $index:literal $(, $names:ident $kinds:ident $indexes:literal)+) => {
         concat!(
@@ -91,22 +91,28 @@ pub(super) const STATEMENTS: Statements = Statements {
         batch!(id hex 0),
         " CROSS JOIN transaction_status t ON t.id = v.id"
     ),
-    advance_transfers: concat!(
-        "UPDATE transaction_status AS t SET state = v.to_state, reason = v.reason, \
-         held_at = COALESCE(v.held_at, t.held_at), \
-         hold_deadline = COALESCE(v.hold_deadline, t.hold_deadline), \
-         completed_at = v.completed_at, \
-         hold_offset = COALESCE(v.hold_offset, t.hold_offset), \
-         hold_attempt = COALESCE(v.hold_attempt, t.hold_attempt), \
-         final_offset = v.final_offset, \
-         final_attempt = COALESCE(v.final_attempt, t.final_attempt) FROM ",
-        batch!(
-            id hex 0, source text 1, amount int 2, currency text 3, from_state int 4,
-            to_state int 5, reason int 6, held_at int 7, hold_deadline int 8, completed_at int 9,
-            hold_offset int 10, hold_attempt int 11, final_offset int 12, final_attempt int 13
-        ),
-        " WHERE t.id = v.id AND t.state = v.from_state AND t.source = v.source \
-         AND t.amount = v.amount AND t.currency = v.currency"
+    hold_transfers: concat!(
+        "UPDATE transaction_status AS t SET state = 2, held_at = ?3, hold_deadline = ?4, \
+         hold_offset = v.offset, hold_attempt = v.attempt FROM ",
+        batch!(id hex 0, source text 1, amount int 2, currency text 3, offset int 4, attempt int 5),
+        " WHERE t.id = v.id AND t.source = v.source AND t.amount = v.amount \
+         AND t.currency = v.currency AND t.state = ?2"
+    ),
+    end_transfers: concat!(
+        "UPDATE transaction_status AS t SET state = ?3, reason = ?4, completed_at = ?5, \
+         hold_offset = iif(?6, v.offset, t.hold_offset), \
+         hold_attempt = iif(?7, v.attempt, t.hold_attempt), \
+         final_offset = v.offset, final_attempt = v.attempt FROM ",
+        batch!(id hex 0, source text 1, amount int 2, currency text 3, offset int 4, attempt int 5),
+        " WHERE t.id = v.id AND t.source = v.source AND t.amount = v.amount \
+         AND t.currency = v.currency AND t.state = ?2"
+    ),
+    outgoing: concat!(
+        "SELECT ",
+        transfer_record_columns!(),
+        " FROM transaction_status t INDEXED BY outgoing WHERE t.source = ? AND t.id < ? \
+         AND t.id >= ? AND t.id < ? AND t.requested_at >= ? AND t.requested_at < ? \
+         AND (? = 0 OR t.state = ?) AND (? = 0 OR t.reference = ?) ORDER BY t.id DESC LIMIT ?"
     ),
     transfer_records: concat!(
         "SELECT ",
@@ -163,6 +169,19 @@ pub(super) const STATEMENTS: Statements = Statements {
         " FROM ",
         batch!(id hex 0),
         " CROSS JOIN ledger_entries e ON e.transfer_id = v.id"
+    ),
+    entries: concat!(
+        "SELECT ",
+        entry_columns!(),
+        " FROM ledger_entries e INDEXED BY account_version WHERE e.account_id = ? AND e.version < ? \
+         ORDER BY e.version DESC LIMIT ?"
+    ),
+    incoming: concat!(
+        "SELECT ",
+        entry_columns!(),
+        " FROM ledger_entries e INDEXED BY account_version WHERE e.account_id = ? AND e.version < ? \
+         AND e.side = 2 AND e.transfer_id >= ? AND e.transfer_id < ? \
+         ORDER BY e.version DESC LIMIT ?"
     ),
     insert_entries: concat!(
         "INSERT INTO ledger_entries (transfer_id, side, account_id, counterparty, currency, \
@@ -258,3 +277,62 @@ pub(super) const STATEMENTS: Statements = Statements {
          LEFT JOIN ledger_entries d ON d.transfer_id = t.id AND d.side = 1"
     ),
 };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::Shard;
+    use crate::store::sqlite::{SqliteSettings, migrate};
+    use sqlx::sqlite::SqliteConnectOptions;
+    use sqlx::{AssertSqlSafe, ConnectOptions, Row};
+
+    /// Texts whose cost must not grow with the tables.
+    const QUICK: [&str; 26] = [
+        STATEMENTS.lock_accounts,
+        STATEMENTS.write_accounts,
+        STATEMENTS.quarantine,
+        STATEMENTS.account_records,
+        STATEMENTS.insert_accounts,
+        STATEMENTS.project_balances,
+        STATEMENTS.lock_transfers,
+        STATEMENTS.hold_transfers,
+        STATEMENTS.end_transfers,
+        STATEMENTS.outgoing,
+        STATEMENTS.transfer_records,
+        STATEMENTS.insert_transfers,
+        STATEMENTS.claims,
+        STATEMENTS.insert_claims,
+        STATEMENTS.delete_claims,
+        STATEMENTS.pivots,
+        STATEMENTS.entries_of,
+        STATEMENTS.entries,
+        STATEMENTS.incoming,
+        STATEMENTS.insert_entries,
+        STATEMENTS.reversals,
+        STATEMENTS.add_reversed,
+        STATEMENTS.outbox_sent,
+        STATEMENTS.stuck_seen,
+        STATEMENTS.remove_stuck,
+        STATEMENTS.source_facts_of,
+    ];
+
+    #[tokio::test]
+    async fn batches_are_looked_up_by_index() {
+        let dir = tempfile::TempDir::new().unwrap();
+        let settings = SqliteSettings::new(dir.path());
+        migrate(&settings, 1, 1).await.unwrap();
+        let file = settings.file(Shard(0));
+        let mut conn = SqliteConnectOptions::new().filename(file).connect().await.unwrap();
+        for text in QUICK {
+            let explain = AssertSqlSafe(format!("EXPLAIN QUERY PLAN {text}"));
+            let plan = sqlx::raw_sql(explain).fetch_all(&mut conn).await.unwrap();
+            let steps: Vec<String> = plan.iter().map(|step| step.get("detail")).collect();
+            let scans = steps.iter().any(|step| {
+                step.starts_with("SCAN")
+                    && !step.contains("json_each")
+                    && !step.contains("CONSTANT")
+            });
+            assert!(!scans, "{text}: {steps:#?}");
+        }
+    }
+}

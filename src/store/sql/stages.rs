@@ -1,0 +1,64 @@
+//! State changes of transfers. Those of a batch nearly always differ only in the transfer and in
+//! what caused them: what they have in common is bound once, which leaves a third of the columns
+//! and a quarter of the cost.
+
+use super::driver::{Arg, Driver};
+use crate::domain::{StageWrite, State, Timestamp};
+use std::collections::BTreeMap;
+
+/// What the state changes of one statement have in common; codes instead of names, in order.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Step {
+    from: i64,
+    to: i64,
+    reason: Option<i64>,
+    at: Timestamp,
+    hold_deadline: Option<Timestamp>,
+}
+
+impl Step {
+    fn of(write: &StageWrite) -> Self {
+        Self {
+            from: write.from.code(),
+            to: write.to.code(),
+            reason: write.reason.map(|reason| reason.code()),
+            at: write.at,
+            hold_deadline: write.hold_deadline,
+        }
+    }
+}
+
+/// The state changes of a batch by what they have in common, each group in id order.
+pub(super) fn alike(writes: &[StageWrite]) -> BTreeMap<Step, Vec<&StageWrite>> {
+    let mut groups: BTreeMap<Step, Vec<&StageWrite>> = BTreeMap::new();
+    for write in writes {
+        groups.entry(Step::of(write)).or_default().push(write);
+    }
+    for group in groups.values_mut() {
+        group.sort_unstable_by_key(|write| write.terms.id);
+    }
+    groups
+}
+
+/// The statement that writes one group. A refusal at hold is caused by what would have caused the
+/// hold, and is remembered as both.
+pub(super) fn statement<D: Driver>(
+    step: Step,
+    writes: Vec<&StageWrite>,
+) -> (&'static str, Vec<Arg>) {
+    let batch = Arg::rows(writes.into_iter().map(|write| {
+        let (terms, cause) = (&write.terms, write.cause);
+        let (source, currency) = (terms.source.as_str(), terms.amount.currency());
+        (terms.id.hex(), source, terms.amount.minor(), currency, cause.offset, cause.attempt)
+    }));
+    let from = Arg::Int(step.from);
+    if step.to == State::Held.code() {
+        let args = vec![batch, from, step.at.into(), step.hold_deadline.into()];
+        return (D::STATEMENTS.hold_transfers, args);
+    }
+    let refused_at_hold = step.from == State::Requested.code() && step.to == State::Rejected.code();
+    let at_hold = Arg::Int(i64::from(refused_at_hold));
+    let (to, reason) = (Arg::Int(step.to), Arg::from(step.reason));
+    let args = vec![batch, from, to, reason, step.at.into(), at_hold.clone(), at_hold];
+    (D::STATEMENTS.end_transfers, args)
+}
