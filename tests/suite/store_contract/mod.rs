@@ -4,6 +4,7 @@ mod accounts;
 mod audit;
 mod entries;
 mod identity;
+mod model;
 mod mysql_only;
 mod outbox;
 mod projection;
@@ -90,6 +91,8 @@ contract! {
         what_is_reversed_is_raised_and_lowered,
         what_is_reversed_is_never_below_zero,
         reversals_at_once_never_take_back_too_much;
+    cluster model:
+        random_work_leaves_what_a_model_of_it_says;
     cluster outbox:
         records_come_back_byte_for_byte,
         rows_are_unsent_until_they_are_acknowledged,
