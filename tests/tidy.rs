@@ -33,12 +33,12 @@ const BEYOND_DOMAIN: [(&str, &str, &str); 2] = [
 ];
 
 /// Fails with every fault at once.
-fn none_of(faults: Vec<String>) {
+fn none_of(faults: &[String]) {
     assert!(faults.is_empty(), "\n{}\n", faults.join("\n"));
 }
 
 fn faults(of: impl Fn(&Source) -> Vec<String>) {
-    none_of(sources().iter().flat_map(of).collect());
+    none_of(&sources().iter().flat_map(of).collect::<Vec<_>>());
 }
 
 /// Where shipped code that is not under one of `allowed` names a crate.
@@ -227,7 +227,7 @@ fn nothing_names_a_machine_or_a_registry() {
             }
         }
     }
-    none_of(faults);
+    none_of(&faults);
 }
 
 /// Files that the documents name are there.
@@ -242,7 +242,7 @@ fn documents_name_files_that_exist() {
             }
         }
     }
-    none_of(faults);
+    none_of(&faults);
 }
 
 /// Functions that the documents name, as `name()`, are there.
@@ -259,7 +259,7 @@ fn documents_name_functions_that_exist() {
             }
         }
     }
-    none_of(faults);
+    none_of(&faults);
 }
 
 fn documents() -> Vec<std::path::PathBuf> {
@@ -279,5 +279,5 @@ fn tests_that_the_table_of_hazards_names_hold_them() {
         let stale = tests.iter().filter(|test| !known.is_some_and(|known| known.contains(*test)));
         faults.extend(stale.map(|test| format!("docs/HAZARDS.md: {number} is not held by {test}")));
     }
-    none_of(faults);
+    none_of(&faults);
 }

@@ -70,13 +70,13 @@ pub fn dead_letter(delivered: &Delivered, verdict: &Verdict<'_>) -> Record {
         partition: position.partition,
     };
     let key = String::from_utf8_lossy(&delivered.key).into_owned();
-    letter(origin, key, &delivered.value, &delivered.headers, verdict)
+    letter(&origin, key, &delivered.value, &delivered.headers, verdict)
 }
 
 /// The dead letter of a record that the broker never took.
 pub fn dead_letter_unsent(record: &Record, verdict: &Verdict<'_>) -> Record {
     let origin = Origin { offset: None, topic: record.topic, partition: record.partition };
-    letter(origin, record.key.clone(), &record.value, &record.headers, verdict)
+    letter(&origin, record.key.clone(), &record.value, &record.headers, verdict)
 }
 
 /// The dead letter in a record of a dead-letter topic.
@@ -91,7 +91,7 @@ struct Origin {
 }
 
 fn letter(
-    origin: Origin,
+    origin: &Origin,
     key: String,
     value: &[u8],
     headers: &[(String, String)],

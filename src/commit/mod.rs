@@ -5,6 +5,13 @@
 //! the source's shard. `refused` is only a wake-up: the pivot itself is read before anything is
 //! released.
 
+#![warn(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    clippy::wildcard_enum_match_arm
+)]
+
 mod decide;
 
 pub use decide::{Settled, decide};

@@ -5,6 +5,13 @@
 //! the destination's shard. One transaction a batch and destination shard; a shard that does not
 //! answer delays only its own transfers.
 
+#![warn(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    clippy::wildcard_enum_match_arm
+)]
+
 mod decide;
 
 pub use decide::decide;

@@ -160,8 +160,8 @@ impl TransferId {
     /// `sequence` orders the ids of one group commit; `random` makes it unique (40 bits are used).
     pub fn mint(at: Timestamp, slot: Slot, sequence: u32, random: u64) -> Self {
         let millis = u128::from(at.millis().unsigned_abs() & 0xFFFF_FFFF_FFFF);
-        let tail = u128::from(sequence & 0x3F_FFFF) << 40 | u128::from(random & 0xFF_FFFF_FFFF);
-        Self(millis << 80 | VERSION_7 | u128::from(slot.0) << 64 | VARIANT_RFC | tail)
+        let tail = (u128::from(sequence & 0x3F_FFFF) << 40) | u128::from(random & 0xFF_FFFF_FFFF);
+        Self((millis << 80) | VERSION_7 | (u128::from(slot.0) << 64) | VARIANT_RFC | tail)
     }
 
     /// The smallest id that a transfer accepted at `at` can have: a bound for scans.
@@ -170,6 +170,7 @@ impl TransferId {
     }
 
     /// The slot of the source account.
+    #[expect(clippy::cast_possible_truncation, reason = "twelve bits are what is wanted")]
     pub fn slot(self) -> Slot {
         Slot((self.0 >> 64) as u16 & (SLOTS - 1))
     }

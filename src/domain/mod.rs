@@ -2,6 +2,13 @@
 //!
 //! Everything that enters is parsed here once; past this point a value is valid by its type.
 
+#![warn(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    clippy::wildcard_enum_match_arm
+)]
+
 mod account;
 mod claim;
 mod currency;

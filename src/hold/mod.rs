@@ -4,6 +4,13 @@
 //! source's shard: the sources' rows are locked in id order, decided on in the order of the
 //! events, and written with exact counts.
 
+#![warn(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    clippy::wildcard_enum_match_arm
+)]
+
 mod decide;
 
 pub use decide::decide;

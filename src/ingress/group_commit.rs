@@ -238,7 +238,7 @@ impl Work for Intake<'_> {
             let detail = "the transaction was open for too long".to_owned();
             return Err(StoreError::Retry { shard: tx.shard(), detail });
         }
-        Ok(self.taken(decided))
+        Ok(self.taken(&decided))
     }
 }
 
@@ -276,7 +276,7 @@ impl Intake<'_> {
             .collect()
     }
 
-    fn taken(&self, decided: Decided) -> Taken {
+    fn taken(&self, decided: &Decided) -> Taken {
         let wrote = !decided.transfers.is_empty();
         let verdicts = self
             .asked

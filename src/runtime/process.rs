@@ -153,7 +153,7 @@ impl Process {
         tracing::info!("stopping: requests under way are answered, roles finish their batches");
         self.condition.stops();
         if let Some(door) = &mut self.door {
-            door.close(bound - FOR_ROLES.min(bound / 2)).await;
+            door.close(bound.saturating_sub(FOR_ROLES.min(bound / 2))).await;
         }
         self.supervisor.stop(deadline - tokio::time::Instant::now()).await
     }

@@ -318,7 +318,7 @@ impl Ledger {
             .transfers
             .values()
             .filter(|row| row.state == State::Held)
-            .filter(|row| self.pivot(row.terms.id).is_some_and(credited))
+            .filter(|row| self.pivot(row.terms.id).as_ref().is_some_and(credited))
             .map(|row| i128::from(row.terms.amount.minor()))
             .sum();
         assert_eq!(sum(&self.accounts) - in_flight, sum(&self.beginning), "money is conserved");
@@ -399,6 +399,6 @@ impl Ledger {
     }
 }
 
-fn credited(pivot: Pivot) -> bool {
+fn credited(pivot: &Pivot) -> bool {
     pivot.decision == PivotDecision::Credited
 }

@@ -65,8 +65,10 @@ fn json(text: String) -> Option<Box<RawValue>> {
 #[derive(Serialize, ToSchema)]
 #[schema(as = Balance)]
 pub struct BalanceAnswer {
+    /// Whose.
     #[schema(schema_with = schemas::account_id)]
     pub account_id: AccountId,
+    /// In which.
     #[schema(schema_with = schemas::currency)]
     pub currency: Currency,
     /// Sum of the ledger.
@@ -143,6 +145,7 @@ impl EntryAnswer {
 #[derive(Serialize, ToSchema)]
 #[schema(as = Transfer)]
 pub struct TransferAnswer {
+    /// Made by Holdfast.
     #[schema(schema_with = schemas::transfer_id)]
     pub id: TransferId,
     #[schema(schema_with = schemas::account_id)]
@@ -153,6 +156,7 @@ pub struct TransferAnswer {
     amount: String,
     #[schema(schema_with = schemas::currency)]
     currency: Currency,
+    /// How far it has come.
     #[schema(schema_with = schemas::transfer_status)]
     pub status: ViewState,
     /// Why it was rejected or cancelled.

@@ -108,7 +108,7 @@ pub fn is_json(headers: &HeaderMap) -> bool {
 mod tests {
     use super::*;
 
-    fn headers(name: HeaderName, values: &[&str]) -> HeaderMap {
+    fn headers(name: &HeaderName, values: &[&str]) -> HeaderMap {
         values.iter().map(|value| (name.clone(), value.parse().unwrap())).collect()
     }
 
@@ -129,14 +129,14 @@ mod tests {
             (&["wait"], None),
             (&["return=minimal"], None),
         ] {
-            assert_eq!(prefer_wait(&headers(PREFER, values)), seconds, "{values:?}");
+            assert_eq!(prefer_wait(&headers(&PREFER, values)), seconds, "{values:?}");
         }
     }
 
     #[test]
     fn an_invalid_trace_context_is_replaced() {
         let valid = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
-        assert_eq!(&*traceparent(&headers(TRACEPARENT, &[valid])), valid);
+        assert_eq!(&*traceparent(&headers(&TRACEPARENT, &[valid])), valid);
         for text in [
             "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
             "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01",
@@ -145,7 +145,7 @@ mod tests {
             "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-x",
             "x",
         ] {
-            let minted = traceparent(&headers(TRACEPARENT, &[text]));
+            let minted = traceparent(&headers(&TRACEPARENT, &[text]));
             assert!(&*minted != text && is_traceparent(&minted), "{text}");
         }
     }
@@ -162,7 +162,7 @@ mod tests {
             ("text/json", false),
             ("", false),
         ] {
-            assert_eq!(is_json(&headers(header::CONTENT_TYPE, &[text])), json, "{text}");
+            assert_eq!(is_json(&headers(&header::CONTENT_TYPE, &[text])), json, "{text}");
         }
         assert!(!is_json(&HeaderMap::new()));
     }

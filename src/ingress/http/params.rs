@@ -191,8 +191,10 @@ pub fn cursor<P: Position>(position: &P) -> String {
 pub fn decode<P: Position>(cursor: &str) -> Option<P> {
     let nibble = |byte: u8| char::from(byte).to_digit(16).filter(|_| !byte.is_ascii_uppercase());
     let (pairs, rest) = cursor.as_bytes().as_chunks::<2>();
-    let bytes: Option<Vec<u8>> =
-        pairs.iter().map(|[high, low]| Some((nibble(*high)? << 4 | nibble(*low)?) as u8)).collect();
+    let bytes: Option<Vec<u8>> = pairs
+        .iter()
+        .map(|[high, low]| Some(((nibble(*high)? << 4) | nibble(*low)?) as u8))
+        .collect();
     let text = String::from_utf8(bytes.filter(|_| rest.is_empty())?).ok()?;
     P::read(text.strip_prefix(P::TAG)?)
 }
