@@ -26,8 +26,8 @@ struct Model {
 
 pub async fn random_work_leaves_what_a_model_of_it_says(world: World) {
     world.customers(SHARD, &NAMES).await;
-    let mut model = Model::default();
-    model.accounts = NAMES.map(|id| (account(id), customer(id).row)).into();
+    let accounts = NAMES.map(|id| (account(id), customer(id).row)).into();
+    let mut model = Model { accounts, ..Model::default() };
     let seed: u64 = rand::random();
     println!("seed {seed}");
     let mut random = StdRng::seed_from_u64(seed);
