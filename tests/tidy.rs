@@ -12,6 +12,7 @@ mod source;
 
 use paths::Uses;
 use source::{Source, files, name, root, sources};
+use std::collections::BTreeSet;
 use std::fs;
 
 const ROLES: [&str; 7] =
@@ -268,16 +269,30 @@ fn documents() -> Vec<std::path::PathBuf> {
     paths
 }
 
-/// The tests that `docs/HAZARDS.md` names say themselves which history they hold.
+/// What `docs/HAZARDS.md` says of who holds which history is what the tests say themselves.
 #[test]
-fn tests_that_the_table_of_hazards_names_hold_them() {
+fn every_hazard_is_listed_with_the_tests_that_hold_it() {
     let text = fs::read_to_string(root().join("docs/HAZARDS.md")).unwrap();
-    let held = hazards::held(&sources());
-    let mut faults = Vec::new();
-    for (number, tests) in hazards::listed(&text) {
-        let known = held.get(&number);
-        let stale = tests.iter().filter(|test| !known.is_some_and(|known| known.contains(*test)));
-        faults.extend(stale.map(|test| format!("docs/HAZARDS.md: {number} is not held by {test}")));
-    }
+    let (listed, held) = (hazards::listed(&text), hazards::held(&sources()));
+    let row = |(number, tests): (&u32, &BTreeSet<String>)| {
+        let tests: Vec<String> = tests.iter().map(|test| format!("`{test}`")).collect();
+        format!("docs/HAZARDS.md: {number} is held by {}", tests.join(", "))
+    };
+    let differs = |(number, _): &(&u32, _)| listed.get(number) != held.get(number);
+    let mut faults: Vec<String> = held.iter().filter(differs).map(row).collect();
+    let stale = |(number, tests): &(&u32, &BTreeSet<String>)| {
+        !tests.is_empty() && !held.contains_key(number)
+    };
+    let none = |(number, _)| format!("docs/HAZARDS.md: {number} is held by no test");
+    faults.extend(listed.iter().filter(stale).map(none));
     none_of(&faults);
+}
+
+/// Histories that this release must survive.
+#[test]
+fn every_hazard_that_is_due_has_a_test() {
+    let held = hazards::held(&sources());
+    let missing = hazards::DUE.iter().filter(|number| !held.contains_key(number));
+    let fault = |number| format!("no test says that it holds hazard {number}");
+    none_of(&missing.map(fault).collect::<Vec<_>>());
 }

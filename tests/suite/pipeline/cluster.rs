@@ -3,8 +3,8 @@
 use super::backend::{Backend, Ports, RawRedis};
 use super::faults::{BrokerFaults, FaultyBroker, FaultyStore, StoreFaults};
 use super::process::Process;
-use crate::wait::eventually;
 use super::witness::Witness;
+use crate::wait::eventually;
 use holdfast::backlog::Backlog;
 use holdfast::broker::{Broker, Delivered, Family, Group, Incoming, Record, Topic};
 use holdfast::cache::BalanceCache;

@@ -3,8 +3,8 @@
 use super::backend::Backend;
 use super::cluster::{Cluster, PARTITIONS};
 use super::process::{dollars, request};
-use crate::wait::eventually;
 use super::witness::FORGED;
+use crate::wait::eventually;
 use holdfast::broker::{Group, Incoming, Position, Record, Topic, envelope};
 use holdfast::domain::{
     AccountChange, AccountId, Event, EventType, Generation, Partition, Reason, Shard, State, Terms,

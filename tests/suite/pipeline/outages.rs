@@ -66,16 +66,17 @@ async fn workers_wait_for_their_own_shard_and_go_on(backend: Backend) {
     }
 }
 
+/// Hazard 33: one partition carries transfers to a shard that does not answer and transfers to
+/// others, and all of them wait.
 async fn a_destination_that_hangs_holds_up_only_its_own_transfers(backend: Backend) {
     held_up(backend, |process, away| process.shard(1).hang(away)).await;
 }
 
+/// Hazard 33, the same with a shard that refuses at once.
 async fn a_destination_that_is_down_holds_up_only_its_own_transfers(backend: Backend) {
     held_up(backend, |process, away| process.shard(1).down(away)).await;
 }
 
-/// Hazard 33: one partition carries transfers to a shard that does not answer and transfers to
-/// others, and all of them wait.
 async fn held_up(backend: Backend, away: impl Fn(&super::process::Process, bool)) {
     let cluster = Cluster::new(backend).await;
     let (creditor, others) = (cluster.process(), cluster.process());
