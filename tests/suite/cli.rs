@@ -4,6 +4,6 @@ mod configuration;
 mod documents;
 mod embedded;
 mod imports;
-mod program;
+pub mod program;
 mod serving;
 mod usage;

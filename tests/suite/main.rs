@@ -2,6 +2,7 @@
 
 mod broker_contract;
 mod cli;
+mod crash;
 mod http_api;
 mod pipeline;
 mod services;
