@@ -19,7 +19,7 @@ pub use decide::{Settled, decide};
 use crate::broker::Topic;
 use crate::context::Context;
 use crate::domain::{
-    AccountId, DeadReason, Event, EventType, Input, Outcome, Pivot, PivotDecision, Shard,
+    AccountId, DeadReason, Event, EventType, Input, Outcome, Pivot, PivotDecision, Reason, Shard,
     TransferId,
 };
 use crate::roles::Role;
@@ -65,10 +65,11 @@ impl Step for Commit {
 
     async fn apply(&self, lane: Shard, batch: &[Input]) -> Result<Vec<Outcome>, StoreError> {
         let pivots = self.pivots_of_refused(batch).await;
+        let released = self.released(lane, batch, &pivots).await?;
         let mut outcomes: Vec<Option<Outcome>> = Vec::with_capacity(batch.len());
         let mut settled = Vec::with_capacity(batch.len());
         for input in batch {
-            match decision(input, &pivots) {
+            match decision(input, &pivots, &released) {
                 Ok(decision) => {
                     settled.push(Settled { input: input.clone(), decision });
                     outcomes.push(None);
@@ -107,6 +108,26 @@ impl Commit {
         join_all(lookups).await.into_iter().flatten().collect()
     }
 
+    /// Why refused transfers whose pivot could not be read were released, as far as they were: a
+    /// transfer that is final needs no pivot, and nobody but this step announces its end.
+    async fn released(
+        &self,
+        shard: Shard,
+        batch: &[Input],
+        pivots: &Looked,
+    ) -> Result<HashMap<TransferId, Reason>, StoreError> {
+        let refused = batch.iter().filter(|input| input.event.kind == EventType::Refused);
+        let terms = refused.map(|input| &input.event.terms);
+        let open: Vec<TransferId> =
+            terms.map(|terms| terms.id).filter(|id| !pivots.contains_key(id)).collect();
+        if open.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let records = self.context.store.transfer_records(shard, &open).await?;
+        let ends = records.into_iter().filter(|record| record.row.state.is_final());
+        Ok(ends.filter_map(|end| Some((end.row.terms.id, end.row.reason?))).collect())
+    }
+
     async fn look(&self, shard: Shard, ids: Vec<TransferId>) -> Looked {
         let store = Arc::clone(&self.context.store);
         let asked = ids.clone();
@@ -128,13 +149,20 @@ type Looked = HashMap<TransferId, Option<Pivot>>;
 
 /// What an event is to be settled by.
 #[allow(clippy::result_large_err, reason = "an outcome is what the caller returns, not an error")]
-fn decision(input: &Input, pivots: &Looked) -> Result<PivotDecision, Outcome> {
+fn decision(
+    input: &Input,
+    pivots: &Looked,
+    released: &HashMap<TransferId, Reason>,
+) -> Result<PivotDecision, Outcome> {
     let terms = &input.event.terms;
     if input.event.kind == EventType::Credited {
         return Ok(PivotDecision::Credited);
     }
     match pivots.get(&terms.id) {
-        None => Err(Outcome::LetGo("the destination's shard does not answer")),
+        None => match released.get(&terms.id) {
+            Some(reason) => Ok(PivotDecision::Refused(*reason)),
+            None => Err(Outcome::LetGo("the destination's shard does not answer")),
+        },
         Some(Some(pivot)) if pivot.fits(terms) => Ok(pivot.decision),
         Some(_) => Err(Outcome::Dead {
             reason: DeadReason::Contradiction,
