@@ -308,6 +308,7 @@ impl Cluster {
         self.audit().await;
         let transfers: Vec<TransferId> =
             self.transfers().await.iter().map(|fact| fact.terms.id).collect();
+        self.witness.all_ended(&transfers).await;
         for process in processes {
             process.stop_all().await;
         }

@@ -39,6 +39,20 @@ impl Witness {
         Self { seen, task, topics, group }
     }
 
+    /// Waits until an end of every transfer was announced: a step that died before it could say so
+    /// says it once it has begun again.
+    pub async fn all_ended(&self, transfers: &[TransferId]) {
+        let ends = [EventType::Committed, EventType::Rejected, EventType::Cancelled];
+        eventually("every end is announced", || async {
+            let seen = self.seen.lock().unwrap();
+            let ended = |id| {
+                seen.kinds.get(id).is_some_and(|kinds| ends.iter().any(|end| kinds.contains(end)))
+            };
+            transfers.iter().all(ended)
+        })
+        .await;
+    }
+
     /// Waits until everything that was published was seen: none of it was a lie, and the end of
     /// every transfer was announced.
     pub async fn all_was_true(&self, broker: &dyn Broker, transfers: &[TransferId]) {
