@@ -10,17 +10,20 @@ use crate::context::Context;
 use crate::domain::{
     Cause, EntryRow, EventType, Pivot, PivotDecision, Reason, StageWrite, State, Terms,
 };
-use crate::store::{StoreError, Tx, Work, expect_rows, transact};
+use crate::store::{Action, Actor, StoreError, Tx, Work, expect_rows, transact};
 use async_trait::async_trait;
+use serde_json::{Value, json};
 
-/// Ends a REQUESTED transfer in its own row. False where it is no longer REQUESTED.
+/// Ends a REQUESTED transfer in its own row. False where it is no longer REQUESTED. Where an
+/// operator does it, that is in the audit log of the transfer's shard.
 pub async fn cancel_requested(
     context: &Context,
     terms: &Terms,
     reason: Reason,
+    by: Option<&Actor>,
 ) -> Result<bool, StoreError> {
     let shard = context.store.map().shard_of(&terms.source);
-    let work = CancelRequested { context, terms, reason };
+    let work = CancelRequested { context, terms, reason, by };
     let done = transact(&*context.store, shard, &work).await?;
     if done {
         context.wake.outbox_written(shard);
@@ -30,10 +33,16 @@ pub async fn cancel_requested(
 }
 
 /// Writes a REFUSED pivot unless the transfer has a pivot already, and returns the one it has now.
-/// The first insert wins, for ever: the caller answers by what it is given.
-pub async fn refuse(context: &Context, terms: &Terms, reason: Reason) -> Result<Pivot, StoreError> {
+/// The first insert wins, for ever: the caller answers by what it is given. Where an operator does
+/// it, that is in the audit log of the pivot's shard.
+pub async fn refuse(
+    context: &Context,
+    terms: &Terms,
+    reason: Reason,
+    by: Option<&Actor>,
+) -> Result<Pivot, StoreError> {
     let shard = context.store.map().shard_of(&terms.destination);
-    let pivot = transact(&*context.store, shard, &Refuse { context, terms, reason }).await?;
+    let pivot = transact(&*context.store, shard, &Refuse { context, terms, reason, by }).await?;
     context.wake.outbox_written(shard);
     Ok(pivot)
 }
@@ -42,6 +51,7 @@ struct CancelRequested<'a> {
     context: &'a Context,
     terms: &'a Terms,
     reason: Reason,
+    by: Option<&'a Actor>,
 }
 
 #[async_trait]
@@ -70,6 +80,12 @@ impl Work for CancelRequested<'_> {
         let mut event = stamp.event(EventType::Cancelled, self.terms);
         event.reason = Some(self.reason);
         tx.insert_outbox(&[envelope::record(&event, self.context.store.map())]).await?;
+        if let Some(actor) = self.by {
+            let before = json!({ "state": State::Requested.as_str() });
+            let after = json!({ "state": State::Cancelled.as_str(), "reason": self.reason });
+            let act = actor.act(Action::CancelTransfer, &self.terms.id, &before, &after);
+            tx.record_acts(&[act]).await?;
+        }
         Ok(true)
     }
 }
@@ -78,6 +94,7 @@ struct Refuse<'a> {
     context: &'a Context,
     terms: &'a Terms,
     reason: Reason,
+    by: Option<&'a Actor>,
 }
 
 #[async_trait]
@@ -86,7 +103,9 @@ impl Work for Refuse<'_> {
 
     async fn run(&self, tx: &mut dyn Tx, _attempt: u32) -> Result<Pivot, StoreError> {
         let id = self.terms.id;
-        let pivot = match tx.pivots(&[id]).await?.remove(&id) {
+        let found = tx.pivots(&[id]).await?.remove(&id);
+        let before = found.as_ref().map(|pivot| pivot.decision);
+        let pivot = match found {
             Some(pivot) => pivot,
             None => {
                 let mark =
@@ -109,6 +128,20 @@ impl Work for Refuse<'_> {
             },
         };
         tx.insert_outbox(&[envelope::record(&event, self.context.store.map())]).await?;
+        if let Some(actor) = self.by {
+            let (before, after) = (said(before), said(Some(pivot.decision)));
+            let act = actor.act(Action::CancelTransfer, &id, &before, &after);
+            tx.record_acts(&[act]).await?;
+        }
         Ok(pivot)
+    }
+}
+
+/// What a pivot says, for the audit log.
+fn said(decision: Option<PivotDecision>) -> Value {
+    match decision {
+        None => json!({ "pivot": null }),
+        Some(PivotDecision::Credited) => json!({ "pivot": "credited" }),
+        Some(PivotDecision::Refused(reason)) => json!({ "pivot": "refused", "reason": reason }),
     }
 }

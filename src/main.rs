@@ -2,8 +2,8 @@
 
 use clap::Parser;
 use holdfast::cli::{
-    Cli, Command, Ended, account, bench, cluster, config, dev, help, lag, migrate, reconcile,
-    report, serve, status, transfer,
+    Cli, Command, Ended, account, audit, bench, cluster, config, dev, help, lag, migrate,
+    reconcile, report, serve, status, transfer,
 };
 use std::process::ExitCode;
 use std::time::Duration;
@@ -25,6 +25,7 @@ async fn run(Cli { args, command }: Cli) -> Ended {
         Some(Command::Account(command)) => account::run(command, &args).await,
         Some(Command::Transfer(command)) => transfer::run(command, &args).await,
         Some(Command::Reconcile(command)) => reconcile::run(command, &args).await,
+        Some(Command::Audit(command)) => audit::run(command, &args).await,
         Some(Command::Shards(command)) => cluster::shards(command, &args).await,
         Some(Command::Lag(command)) => lag::run(command, &args).await,
         Some(Command::Status(command)) => status::run(command, &args).await,

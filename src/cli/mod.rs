@@ -2,6 +2,7 @@
 
 pub mod account;
 mod account_import;
+pub mod audit;
 pub mod bench;
 pub mod cluster;
 pub mod config;
@@ -11,6 +12,7 @@ mod exit;
 pub mod lag;
 mod metadata;
 pub mod migrate;
+mod operator;
 mod output;
 pub mod reconcile;
 pub mod serve;
@@ -74,6 +76,8 @@ pub enum Command {
     Transfer(transfer::TransferCommand),
     /// Check that all the money is where it should be
     Reconcile(reconcile::ReconcileCommand),
+    /// Show what operators did
+    Audit(audit::AuditCommand),
     /// Show the shard map
     Shards(cluster::ShardsCommand),
     /// Show what every role has yet to read

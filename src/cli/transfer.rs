@@ -1,10 +1,11 @@
 //! `transfer`: the same as the API, straight to the store.
 
 use super::exit::{Ended, Failure, Outcome};
+use super::operator::OperatorArgs;
 use super::output::{OutputArgs, fields, list, print, value};
 use super::target::{Target, TargetArgs};
 use super::{ConfigArgs, PageArgs, PrincipalArgs, examples, metadata, transfer_import};
-use crate::domain::{AccountId, Currency, IdempotencyKey, Money, Reason, Timestamp, TransferId};
+use crate::domain::{AccountId, Currency, IdempotencyKey, Money, Timestamp, TransferId};
 use crate::ingress::http::{TimelineAnswer, TransferAnswer, cursor};
 use crate::ingress::{
     Direction, ListedTransfer, TransferListing, TransferRequest, TransferView, ViewState,
@@ -36,9 +37,9 @@ enum What {
     /// List the transfers of an account, newest first
     List(List),
     /// Cancel a transfer that is not credited
-    Cancel(One),
+    Cancel(Acting),
     /// Emit once more what holds for a transfer, for the workers to act on; harmless
-    Retry(One),
+    Retry(Acting),
     /// Ask for the transfers of a CSV file; the same file again finds the same transfers
     Import(transfer_import::Import),
 }
@@ -87,12 +88,31 @@ struct Create {
 #[derive(Args, Debug)]
 #[command(after_help = examples!(
     "holdfast transfer show 019b1c5e-7a10-7abc-9def-0123456789ab",
-    "holdfast transfer cancel 019b1c5e-7a10-7abc-9def-0123456789ab",
-    "holdfast transfer retry 019b1c5e-7a10-7abc-9def-0123456789ab",
+    "holdfast transfer show 019b1c5e-7a10-7abc-9def-0123456789ab --format json",
 ))]
 struct One {
     /// Its id
     id: TransferId,
+    #[command(flatten)]
+    target: TargetArgs,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = examples!(
+    "holdfast transfer cancel 019b1c5e-7a10-7abc-9def-0123456789ab --dry-run",
+    "holdfast transfer cancel 019b1c5e-7a10-7abc-9def-0123456789ab --reason 'asked for by phone'",
+    "holdfast transfer retry 019b1c5e-7a10-7abc-9def-0123456789ab",
+))]
+struct Acting {
+    /// Its id
+    id: TransferId,
+    /// Only say what would be done
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    operator: OperatorArgs,
     #[command(flatten)]
     target: TargetArgs,
     #[command(flatten)]
@@ -225,22 +245,41 @@ async fn show(command: One, args: &ConfigArgs) -> Ended {
     Ok(Outcome::Fine)
 }
 
-async fn cancel(command: One, args: &ConfigArgs) -> Ended {
+async fn cancel(command: Acting, args: &ConfigArgs) -> Ended {
     let target = command.target.open(args, Opening::AnyShard).await?;
-    let cancelled = target.ingress().cancel(command.id, Reason::CancelledByOperator).await;
-    let cancelled = target.accepted(cancelled).await?;
+    if command.dry_run {
+        let would = target.accepted(target.ingress().would_cancel(command.id).await).await?;
+        let transfer = target.accepted(target.ingress().transfer(command.id).await).await?;
+        say_what_would_be_done(&command, transfer, would);
+        return Ok(Outcome::Fine);
+    }
+    let actor = command.operator.actor();
+    let cancelled = target.accepted(target.ingress().cancel_by(command.id, &actor).await).await?;
     let shown = value(TransferAnswer::from(TransferView::from(cancelled.transfer)));
     print(command.output.format, || fields(&FIRST, &shown), || shown.clone());
     Ok(Outcome::Fine)
 }
 
-async fn retry(command: One, args: &ConfigArgs) -> Ended {
+async fn retry(command: Acting, args: &ConfigArgs) -> Ended {
     let target = command.target.open(args, Opening::AnyShard).await?;
-    let (transfer, event) = target.accepted(target.ingress().retry(command.id).await).await?;
-    let mut shown = value(TransferAnswer::from(TransferView::from(transfer)));
-    shown["emitted"] = json!(event.as_str());
+    if command.dry_run {
+        let stage = target.accepted(target.ingress().stage(command.id).await).await?;
+        let would = format!("emit {} once more", stage.kind.as_str());
+        say_what_would_be_done(&command, TransferView::from(stage.transfer), &would);
+        return Ok(Outcome::Fine);
+    }
+    let actor = command.operator.actor();
+    let stage = target.accepted(target.ingress().retry(command.id, &actor).await).await?;
+    let mut shown = value(TransferAnswer::from(TransferView::from(stage.transfer)));
+    shown["emitted"] = json!(stage.kind.as_str());
     print(command.output.format, || fields(&FIRST, &shown), || shown.clone());
     Ok(Outcome::Fine)
+}
+
+fn say_what_would_be_done(command: &Acting, transfer: TransferView, would: &str) {
+    let mut shown = value(TransferAnswer::from(transfer));
+    shown["would"] = json!(would);
+    print(command.output.format, || fields(&FIRST, &shown), || shown.clone());
 }
 
 async fn list_transfers(command: List, args: &ConfigArgs) -> Ended {

@@ -1,7 +1,7 @@
 //! An account's decision row: the one row that every decision about its money locks.
 
 use super::currency::Currency;
-use super::ids::AccountId;
+use super::ids::{AccountId, TransferId};
 use serde::{Deserialize, Serialize};
 use std::str::FromStr;
 
@@ -66,6 +66,24 @@ pub(super) use coded;
 
 coded!(AccountKind { Customer = 1, "customer"; External = 2, "external"; });
 coded!(AccountStatus { Active = 1, "active"; Frozen = 2, "frozen"; Closed = 3, "closed"; });
+
+/// Why an account is quarantined.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Suspicion {
+    /// One sentence.
+    pub reason: String,
+    /// By how many minor units its books differ, as far as that is known.
+    pub amount: i64,
+    /// The transfer that it is about, if it is about one.
+    pub transfer: Option<TransferId>,
+}
+
+impl Suspicion {
+    /// Nothing is known but the sentence.
+    pub fn of(reason: impl Into<String>) -> Self {
+        Self { reason: reason.into(), amount: 0, transfer: None }
+    }
+}
 
 /// The decision row. Every change raises `version`; amounts are minor units of `currency`.
 #[derive(Clone, Debug, PartialEq, Eq)]

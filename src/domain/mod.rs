@@ -21,7 +21,7 @@ pub mod testing;
 mod time;
 mod transfer;
 
-pub use account::{AccountKind, AccountRow, AccountStatus, POSTED_LIMIT};
+pub use account::{AccountKind, AccountRow, AccountStatus, POSTED_LIMIT, Suspicion};
 pub use claim::{Claim, ClaimKey, NewTransfer};
 pub use currency::Currency;
 pub use event::{

@@ -1,13 +1,13 @@
 //! What goes into a step and what comes out of it: the language of every `decide`.
 
-use super::account::AccountRow;
+use super::account::{AccountRow, Suspicion};
 use super::currency::Currency;
 use super::event::{AccountSnapshot, Event, EventType};
 use super::ids::{AccountId, ClusterId, Generation, TransferId};
 use super::money::Money;
 use super::time::Timestamp;
 use super::transfer::{Pivot, PivotDecision, Reason, State, Terms};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// An event to be acted on, and where it was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -134,8 +134,8 @@ pub struct Plan {
     pub entries: Vec<EntryRow>,
     /// By how much what is reversed of originals changes.
     pub reversed: BTreeMap<TransferId, i64>,
-    /// Accounts to be quarantined.
-    pub quarantine: BTreeSet<AccountId>,
+    /// Accounts to be quarantined, and why.
+    pub quarantine: BTreeMap<AccountId, Suspicion>,
     /// One for each input, in order.
     pub outcomes: Vec<Outcome>,
 }
@@ -177,7 +177,7 @@ impl Plan {
 
     /// The account's row breaks an invariant, or would: nothing is written for this event.
     pub fn violation(&mut self, account: &AccountId, detail: String) -> Outcome {
-        self.quarantine.insert(account.clone());
+        self.quarantine.entry(account.clone()).or_insert_with(|| Suspicion::of(&detail));
         Outcome::Dead { reason: DeadReason::Invariant, detail }
     }
 }

@@ -3,7 +3,7 @@
 use super::{Ingress, Refusal};
 use crate::cancel::{cancel_requested, refuse};
 use crate::domain::{PivotDecision, Reason, State, TransferId};
-use crate::store::TransferRecord;
+use crate::store::{Actor, TransferRecord};
 
 /// How often a transfer that moves on meanwhile is looked at again.
 const LOOKS: u32 = 5;
@@ -22,14 +22,46 @@ impl Ingress {
     /// `cancelled_by_operator`.
     pub async fn cancel(&self, id: TransferId, reason: Reason) -> Result<Cancelled, Refusal> {
         assert_eq!(reason.final_state(), State::Cancelled, "{reason:?} does not cancel");
+        self.end(id, reason, None).await
+    }
+
+    /// The same by an operator, as `cancelled_by_operator`; what it changed is in the audit log.
+    pub async fn cancel_by(&self, id: TransferId, actor: &Actor) -> Result<Cancelled, Refusal> {
+        self.end(id, Reason::CancelledByOperator, Some(actor)).await
+    }
+
+    /// What [`Ingress::cancel_by`] would do now, in one sentence; or why it would be refused.
+    pub async fn would_cancel(&self, id: TransferId) -> Result<&'static str, Refusal> {
+        let transfer = self.transfer_record(id).await?;
+        match transfer.row.state {
+            State::Cancelled => Ok("nothing: it is cancelled already"),
+            State::Committed | State::Rejected => Err(Refusal::TransferFinal(id)),
+            State::Requested => Ok("cancel it in its row; nothing is held for it yet"),
+            State::Held => match self.pivot(&transfer).await?.map(|pivot| pivot.decision) {
+                None => Ok("write its pivot REFUSED; commit then releases what is held"),
+                Some(PivotDecision::Credited) => Err(Refusal::TransferCredited(id)),
+                Some(PivotDecision::Refused(found)) if found.final_state() == State::Cancelled => {
+                    Ok("announce again that its pivot is REFUSED; commit releases what is held")
+                }
+                Some(PivotDecision::Refused(_)) => Err(Refusal::TransferFinal(id)),
+            },
+        }
+    }
+
+    async fn end(
+        &self,
+        id: TransferId,
+        reason: Reason,
+        by: Option<&Actor>,
+    ) -> Result<Cancelled, Refusal> {
         for _ in 0..LOOKS {
             let transfer = self.transfer_record(id).await?;
             match transfer.row.state {
                 State::Cancelled => return Ok(Cancelled { transfer, repeated: true }),
                 State::Committed | State::Rejected => return Err(Refusal::TransferFinal(id)),
-                State::Held => return self.cancel_held(transfer, reason).await,
+                State::Held => return self.cancel_held(transfer, reason, by).await,
                 State::Requested => {
-                    if cancel_requested(&self.context, &transfer.row.terms, reason).await? {
+                    if cancel_requested(&self.context, &transfer.row.terms, reason, by).await? {
                         let transfer = self.transfer_record(id).await?;
                         return Ok(Cancelled { transfer, repeated: false });
                     }
@@ -43,9 +75,10 @@ impl Ingress {
         &self,
         transfer: TransferRecord,
         reason: Reason,
+        by: Option<&Actor>,
     ) -> Result<Cancelled, Refusal> {
         let terms = &transfer.row.terms;
-        let pivot = refuse(&self.context, terms, reason).await?;
+        let pivot = refuse(&self.context, terms, reason, by).await?;
         match pivot.decision {
             PivotDecision::Credited => Err(Refusal::TransferCredited(terms.id)),
             PivotDecision::Refused(found) if found.final_state() == State::Cancelled => {

@@ -24,6 +24,7 @@ pub use queries::{
     TransferPosition, TransferView, ViewState,
 };
 pub use request::{Refusal, Submitted, TransferRequest};
+pub use retry::Stage;
 pub use reverse::ReversalRequest;
 
 use crate::context::Context;

@@ -67,7 +67,7 @@ async fn settle(context: &Context, shard: Shard, delivered: &Delivered) -> Resul
     }
     for record in context.store.transfer_records(shard, &[id]).await? {
         if record.row.state == State::Requested {
-            cancel_requested(context, &record.row.terms, Reason::Undeliverable).await?;
+            cancel_requested(context, &record.row.terms, Reason::Undeliverable, None).await?;
             tracing::warn!(transfer = %id, reason = letter.reason, "cancelled: its event is in the dead letters");
         }
     }

@@ -107,11 +107,11 @@ impl<'a> Round<'a> {
                 kind.as_str()
             }
             Action::Refuse => {
-                refuse(self.context, terms, Reason::HoldTimeout).await?;
+                refuse(self.context, terms, Reason::HoldTimeout, None).await?;
                 "hold_timeout"
             }
             Action::Cancel => {
-                cancel_requested(self.context, terms, Reason::Undeliverable).await?;
+                cancel_requested(self.context, terms, Reason::Undeliverable, None).await?;
                 "undeliverable"
             }
         };

@@ -6,12 +6,17 @@
 
 mod audit;
 pub mod mysql;
+mod operations;
 mod rows;
 mod sql;
 pub mod sqlite;
 mod transact;
 
 pub use audit::{AccountSums, Audit, AuditSnapshot, CreditFact, EntryFault, SourceFact};
+pub use operations::{
+    Act, ActFilter, Action, Actor, Handled, LetterMark, LoggedAct, NEWEST, Operations,
+    OperationsTx, Quarantined,
+};
 pub use rows::{
     AccountChange, AccountFilter, AccountRecord, AccountSettings, BalanceRow, Cause, Claim,
     ClaimKey, Entry, EntryRow, Identity, Mark, NewTransfer, OutboxRow, Side, StageWrite, Standing,
@@ -22,7 +27,7 @@ pub use transact::{Work, transact};
 
 use crate::broker::Record;
 use crate::domain::{
-    AccountId, AccountRow, Client, IdempotencyKey, Pivot, Shard, Timestamp, TransferId,
+    AccountId, AccountRow, Client, IdempotencyKey, Pivot, Shard, Suspicion, Timestamp, TransferId,
 };
 use crate::routing::ShardMap;
 use async_trait::async_trait;
@@ -118,7 +123,7 @@ pub enum StoreError {
 /// Batch methods take any number of rows and cost one statement (or one per few hundred rows).
 /// Methods that write return how many rows changed; [`expect_rows`] compares.
 #[async_trait]
-pub trait Tx: Send {
+pub trait Tx: OperationsTx + Send {
     /// The shard.
     fn shard(&self) -> Shard;
 
@@ -176,8 +181,12 @@ pub trait Tx: Send {
     ) -> Result<u64, StoreError>;
 
     /// Quarantines accounts: new holds are refused until an operator releases them. The version is
-    /// raised; those quarantined already stay as they are.
-    async fn quarantine(&mut self, ids: &BTreeSet<AccountId>) -> Result<(), StoreError>;
+    /// raised and the reason kept; those quarantined already stay as they are, with the reason that
+    /// they have.
+    async fn quarantine(
+        &mut self,
+        accounts: &BTreeMap<AccountId, Suspicion>,
+    ) -> Result<(), StoreError>;
 
     /// Inserts accounts with version 1 and their projected balances.
     async fn insert_accounts(&mut self, accounts: &[AccountRecord]) -> Result<u64, StoreError>;
@@ -214,7 +223,7 @@ pub fn expect_rows(
 
 /// The port. Reads outside [`Tx`] see committed rows; each is one statement unless said otherwise.
 #[async_trait]
-pub trait Store: Audit + Send + Sync + 'static {
+pub trait Store: Audit + Operations + Send + Sync + 'static {
     /// The map that all shards agreed on when the store was opened.
     fn map(&self) -> &ShardMap;
 

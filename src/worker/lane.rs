@@ -4,10 +4,12 @@ use super::{Report, Step};
 use crate::broker::envelope::{self, Verdict};
 use crate::broker::{Delivered, Position, Producer, Record};
 use crate::context::Context;
-use crate::domain::{AccountId, DeadReason, Input, Outcome, Shard, Timestamp, TransferId};
+use crate::domain::{
+    AccountId, DeadReason, Input, Outcome, Shard, Suspicion, Timestamp, TransferId,
+};
 use crate::store::{Constraint, StoreError, Tx, Work, transact};
 use async_trait::async_trait;
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -233,7 +235,7 @@ impl LaneTask {
             let outcomes = match result {
                 Err(error) if suspicious(&error) => {
                     if let Some(account) = self.shared.step.account(&entered.input.event) {
-                        self.quarantine(account).await;
+                        self.quarantine(account, &error).await;
                     }
                     let detail = error.to_string();
                     Ok(vec![Outcome::Dead { reason: DeadReason::Invariant, detail }])
@@ -251,8 +253,9 @@ impl LaneTask {
         }
     }
 
-    async fn quarantine(&self, account: &AccountId) {
-        let work = Quarantine(BTreeSet::from([account.clone()]));
+    async fn quarantine(&self, account: &AccountId, found: &StoreError) {
+        let suspicion = Suspicion::of(found.to_string());
+        let work = Quarantine(BTreeMap::from([(account.clone(), suspicion)]));
         if let Err(error) = transact(&*self.shared.context.store, self.shard, &work).await {
             tracing::error!(%error, "an account could not be quarantined");
         }
@@ -347,7 +350,7 @@ fn joined(
     })
 }
 
-struct Quarantine(BTreeSet<AccountId>);
+struct Quarantine(BTreeMap<AccountId, Suspicion>);
 
 #[async_trait]
 impl Work for Quarantine {

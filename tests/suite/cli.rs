@@ -4,6 +4,7 @@ mod configuration;
 mod documents;
 mod embedded;
 mod imports;
+mod operators;
 pub mod program;
 mod serving;
 mod usage;

@@ -76,6 +76,17 @@ pub(super) const STATEMENTS: Statements = Statements {
         " STRAIGHT_JOIN account_mst a FORCE INDEX (PRIMARY) ON a.id = v.id AND a.quarantined = 0 \
          SET a.quarantined = 1, a.version = a.version + 1"
     ),
+    insert_quarantines: concat!(
+        "INSERT INTO account_quarantines (account_id, since_at, reason, amount, transfer_id) \
+         SELECT v.id, v.since_at, v.reason, v.amount, UNHEX(v.transfer_id) FROM ",
+        batch!(id id 0, since_at int 1, reason text 2, amount int 3, transfer_id hex 4),
+        " ON DUPLICATE KEY UPDATE since_at = account_quarantines.since_at"
+    ),
+    forget_quarantines: concat!(
+        "DELETE q FROM ",
+        batch!(id id 0),
+        " STRAIGHT_JOIN account_quarantines q FORCE INDEX (PRIMARY) ON q.account_id = v.id"
+    ),
     account_records: concat!(
         "SELECT ",
         account_columns!(),
@@ -111,6 +122,19 @@ pub(super) const STATEMENTS: Statements = Statements {
          held = IF(v.version >= balances.version, v.held, balances.held), \
          as_of = IF(v.version >= balances.version, v.as_of, balances.as_of), \
          version = GREATEST(v.version, balances.version)"
+    ),
+
+    forget_balances: concat!(
+        "DELETE b FROM ",
+        batch!(id id 0),
+        " STRAIGHT_JOIN balances b FORCE INDEX (PRIMARY) ON b.account_id = v.id"
+    ),
+    copy_balances: concat!(
+        "INSERT INTO balances (account_id, currency, kind, status, overdraft_limit, posted, held, \
+         version, as_of) SELECT a.id, a.currency, a.kind, a.status, a.overdraft_limit, a.posted, \
+         a.held, a.version, v.as_of FROM ",
+        batch!(id id 0, as_of int 1),
+        " STRAIGHT_JOIN account_mst a FORCE INDEX (PRIMARY) ON a.id = v.id"
     ),
 
     lock_transfers: concat!(
@@ -277,6 +301,25 @@ pub(super) const STATEMENTS: Statements = Statements {
             UNION SELECT transfer_id FROM stuck_transfers) AS open \
         STRAIGHT_JOIN transaction_status t FORCE INDEX (PRIMARY) ON t.id = open.id \
         WHERE t.state IN (1, 2) GROUP BY t.currency, t.state ORDER BY t.currency, t.state",
+
+    insert_acts: concat!(
+        "INSERT INTO audit_log (at, operator, action, target, reason, before_state, after_state, \
+         request_id) SELECT v.at, v.operator, v.action, v.target, v.reason, v.before_state, \
+         v.after_state, v.request_id FROM ",
+        batch!(
+            at int 0, operator text 1, action id 2, target id 3, reason text 4,
+            before_state text 5, after_state text 6, request_id hex 7
+        )
+    ),
+    insert_letter_marks: concat!(
+        "INSERT INTO dead_letters (topic, partition_number, record_offset, handled, operator, \
+         reason, at) SELECT v.topic, v.partition_number, v.record_offset, v.handled, v.operator, \
+         v.reason, v.at FROM ",
+        batch!(
+            topic id 0, partition_number int 1, record_offset int 2, handled int 3,
+            operator text 4, reason text 5, at int 6
+        )
+    ),
 
     audit_posted: "SELECT currency, COUNT(*), CAST(SUM(posted) AS CHAR) \
         FROM account_mst GROUP BY currency ORDER BY currency",

@@ -11,6 +11,7 @@ pub mod driver;
 mod identity;
 mod link;
 mod migrate;
+mod operations;
 mod outbox;
 mod projection;
 mod reconcile;

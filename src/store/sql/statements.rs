@@ -25,12 +25,20 @@ pub struct Statements {
     pub write_accounts: &'static str,
     /// Sets the mark and raises the version of those not yet quarantined.
     pub quarantine: &'static str,
+    /// Keeps why; reasons that are kept already stay.
+    pub insert_quarantines: &'static str,
+    /// Forgets why.
+    pub forget_quarantines: &'static str,
     /// Whole accounts.
     pub account_records: &'static str,
     /// New accounts, without money.
     pub insert_accounts: &'static str,
     /// Upserts projected balances: a newer or equal version wins.
     pub project_balances: &'static str,
+    /// Deletes projected balances.
+    pub forget_balances: &'static str,
+    /// Copies decision rows to projections that are not there.
+    pub copy_balances: &'static str,
 
     /// Locks transfers in the order of the batch and reads them.
     pub lock_transfers: &'static str,
@@ -85,6 +93,11 @@ pub struct Statements {
     pub remove_stuck: &'static str,
     /// Number, sum and oldest of what is not final: what is behind no mark yet, and the list.
     pub standing: &'static str,
+
+    /// New rows of the audit log.
+    pub insert_acts: &'static str,
+    /// Dead letters that are dealt with.
+    pub insert_letter_marks: &'static str,
 
     /// Number of accounts and sum of posted, per currency.
     pub audit_posted: &'static str,
@@ -205,3 +218,22 @@ pub(super) const APPLIED: &str =
     "SELECT version FROM _sqlx_migrations WHERE success = TRUE ORDER BY version";
 
 pub(super) const IN_USE: &str = "SELECT COUNT(*) FROM (SELECT 1 FROM account_mst LIMIT 1) AS some";
+
+/// An empty action or target stands for any.
+pub(super) const ACTS: &str = "SELECT l.id, l.at, l.operator, l.action, l.target, l.reason, \
+    l.before_state, l.after_state, l.request_id FROM audit_log l \
+    WHERE l.at <= ? AND (l.at < ? OR l.id < ?) AND (? = '' OR l.action = ?) \
+    AND (? = '' OR l.target = ?) ORDER BY l.at DESC, l.id DESC LIMIT ?";
+
+pub(super) const QUARANTINES: &str = "SELECT q.account_id, a.currency, q.since_at, q.reason, \
+    q.amount, q.transfer_id FROM account_quarantines q JOIN account_mst a ON a.id = q.account_id \
+    WHERE q.account_id > ? ORDER BY q.account_id LIMIT ?";
+
+pub(super) const QUARANTINE_OF: &str = "SELECT q.account_id, a.currency, q.since_at, q.reason, \
+    q.amount, q.transfer_id FROM account_quarantines q JOIN account_mst a ON a.id = q.account_id \
+    WHERE q.account_id = ?";
+
+pub(super) const LETTER_MARKS: &str = "SELECT d.partition_number, d.record_offset, d.handled, \
+    d.operator, d.reason, d.at FROM dead_letters d \
+    WHERE d.topic = ? AND d.partition_number = ? AND d.record_offset BETWEEN ? AND ? \
+    ORDER BY d.record_offset";

@@ -3,10 +3,10 @@
 use super::driver::{Arg, Driver};
 use super::link::Link;
 use super::row::Row;
-use super::{decode, hex, outbox, projection, stages, statements, transfer_batch};
+use super::{decode, hex, operations, outbox, projection, stages, statements, transfer_batch};
 use crate::broker::Record;
 use crate::domain::{
-    AccountChange, AccountId, AccountRow, EntryRow, Pivot, Shard, StageWrite, Timestamp,
+    AccountChange, AccountId, AccountRow, EntryRow, Pivot, Shard, StageWrite, Suspicion, Timestamp,
     TransferId, TransferRow,
 };
 use crate::routing::slot_of;
@@ -61,7 +61,7 @@ impl<D: Driver> SqlTx<D> {
     }
 
     /// How many rows a batch statement matched; none for an empty batch.
-    async fn execute_batch<R: Serialize + Send>(
+    pub async fn execute_batch<R: Serialize + Send>(
         &mut self,
         sql: &'static str,
         rows: Vec<R>,
@@ -199,8 +199,18 @@ impl<D: Driver> Tx for SqlTx<D> {
         self.execute_batch(D::STATEMENTS.add_reversed, rows).await
     }
 
-    async fn quarantine(&mut self, ids: &BTreeSet<AccountId>) -> Result<(), StoreError> {
-        self.execute_batch(D::STATEMENTS.quarantine, account_ids(ids)).await?;
+    async fn quarantine(
+        &mut self,
+        accounts: &BTreeMap<AccountId, Suspicion>,
+    ) -> Result<(), StoreError> {
+        let ids = accounts.keys().map(|id| (id.as_str(),)).collect();
+        self.execute_batch(D::STATEMENTS.quarantine, ids).await?;
+        let since = self.now.micros();
+        let reasons = accounts.iter().map(|(id, suspicion)| {
+            let transfer = suspicion.transfer.map(TransferId::hex);
+            (id.as_str(), since, operations::short(&suspicion.reason), suspicion.amount, transfer)
+        });
+        self.execute_batch(D::STATEMENTS.insert_quarantines, reasons.collect()).await?;
         Ok(())
     }
 
@@ -253,7 +263,7 @@ impl<D: Driver> Tx for SqlTx<D> {
     }
 }
 
-fn account_ids(ids: &BTreeSet<AccountId>) -> Vec<(&str,)> {
+pub(super) fn account_ids(ids: &BTreeSet<AccountId>) -> Vec<(&str,)> {
     ids.iter().map(|id| (id.as_str(),)).collect()
 }
 

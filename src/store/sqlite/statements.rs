@@ -53,6 +53,14 @@ pub(super) const STATEMENTS: Statements = Statements {
         batch!(id text 0),
         " WHERE account_mst.id = v.id AND account_mst.quarantined = 0"
     ),
+    insert_quarantines: concat!(
+        "INSERT INTO account_quarantines (account_id, since_at, reason, amount, transfer_id) \
+         SELECT v.id, v.since_at, v.reason, v.amount, v.transfer_id FROM ",
+        batch!(id text 0, since_at int 1, reason text 2, amount int 3, transfer_id hex 4),
+        " WHERE true ON CONFLICT DO NOTHING"
+    ),
+    forget_quarantines: "DELETE FROM account_quarantines \
+        WHERE account_id IN (SELECT value->>0 FROM json_each(?))",
     account_records: concat!(
         "SELECT ",
         account_columns!(),
@@ -82,6 +90,16 @@ pub(super) const STATEMENTS: Statements = Statements {
          overdraft_limit = excluded.overdraft_limit, posted = excluded.posted, \
          held = excluded.held, version = excluded.version, as_of = excluded.as_of \
          WHERE excluded.version >= balances.version"
+    ),
+
+    forget_balances: "DELETE FROM balances \
+        WHERE account_id IN (SELECT value->>0 FROM json_each(?))",
+    copy_balances: concat!(
+        "INSERT INTO balances (account_id, currency, kind, status, overdraft_limit, posted, held, \
+         version, as_of) SELECT a.id, a.currency, a.kind, a.status, a.overdraft_limit, a.posted, \
+         a.held, a.version, v.as_of FROM ",
+        batch!(id text 0, as_of int 1),
+        " CROSS JOIN account_mst a ON a.id = v.id"
     ),
 
     lock_transfers: concat!(
@@ -236,6 +254,25 @@ pub(super) const STATEMENTS: Statements = Statements {
         CROSS JOIN transaction_status t ON t.id = open.id WHERE t.state IN (1, 2) \
         GROUP BY t.currency, t.state ORDER BY t.currency, t.state",
 
+    insert_acts: concat!(
+        "INSERT INTO audit_log (at, operator, action, target, reason, before_state, after_state, \
+         request_id) SELECT v.at, v.operator, v.action, v.target, v.reason, v.before_state, \
+         v.after_state, v.request_id FROM ",
+        batch!(
+            at int 0, operator text 1, action text 2, target text 3, reason text 4,
+            before_state text 5, after_state text 6, request_id text 7
+        )
+    ),
+    insert_letter_marks: concat!(
+        "INSERT INTO dead_letters (topic, partition_number, record_offset, handled, operator, \
+         reason, at) SELECT v.topic, v.partition_number, v.record_offset, v.handled, v.operator, \
+         v.reason, v.at FROM ",
+        batch!(
+            topic text 0, partition_number int 1, record_offset int 2, handled int 3,
+            operator text 4, reason text 5, at int 6
+        )
+    ),
+
     audit_posted: "SELECT currency, COUNT(*), \
         SUM(posted >> 32) || ':' || SUM(posted & 4294967295) \
         FROM account_mst GROUP BY currency ORDER BY currency",
@@ -287,7 +324,7 @@ mod tests {
     use sqlx::{AssertSqlSafe, ConnectOptions, Row};
 
     /// Texts whose cost must not grow with the tables.
-    const QUICK: [&str; 26] = [
+    const QUICK: [&str; 32] = [
         STATEMENTS.lock_accounts,
         STATEMENTS.write_accounts,
         STATEMENTS.quarantine,
@@ -314,6 +351,12 @@ mod tests {
         STATEMENTS.stuck_seen,
         STATEMENTS.remove_stuck,
         STATEMENTS.source_facts_of,
+        STATEMENTS.insert_quarantines,
+        STATEMENTS.forget_quarantines,
+        STATEMENTS.forget_balances,
+        STATEMENTS.copy_balances,
+        STATEMENTS.insert_acts,
+        STATEMENTS.insert_letter_marks,
     ];
 
     #[tokio::test]

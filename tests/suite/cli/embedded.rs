@@ -4,14 +4,14 @@ use super::program::{Output, Program, Running, answer};
 use std::process::Command;
 
 /// The program with `dev` running on its default directory.
-struct Dev {
-    program: Program,
+pub struct Dev {
+    pub program: Program,
     running: Running,
     address: String,
     greeting: String,
 }
 
-fn start(program: Program) -> Dev {
+pub fn start(program: Program) -> Dev {
     let mut running = program.start(&["dev", "--listen", "127.0.0.1:0"]);
     let first = running.line_of_stdout("Holdfast listens on http://");
     let address = first.split_whitespace().nth(3).unwrap().to_owned();
@@ -26,7 +26,7 @@ fn start(program: Program) -> Dev {
 }
 
 impl Dev {
-    fn fund(&self) {
+    pub fn fund(&self) {
         let program = &self.program;
         program.json(&["account", "create", "bank", "--currency", "USD", "--kind", "external"]);
         program.json(&["account", "create", "alice", "--currency", "USD"]);
@@ -34,13 +34,13 @@ impl Dev {
         assert_eq!(created["status"], "committed", "{created}");
     }
 
-    fn transfer(&self, source: &str, to: &str, amount: &str, key: &str) -> serde_json::Value {
+    pub fn transfer(&self, source: &str, to: &str, amount: &str, key: &str) -> serde_json::Value {
         let args = ["transfer", "create", "--source", source, "--destination", to, "--wait", "30s"];
         let rest = ["--amount", amount, "--currency", "USD", "--key", key];
         self.program.json(&[&args[..], &rest].concat())
     }
 
-    fn stop(self, signal: &str) -> (Program, Output) {
+    pub fn stop(self, signal: &str) -> (Program, Output) {
         self.running.signal(signal);
         (self.program, self.running.ended())
     }

@@ -3,8 +3,7 @@
 use super::backend::Backend;
 use super::cluster::{Cluster, usd};
 use super::process::{Process, dollars, request};
-use holdfast::domain::{AccountId, AccountKind, MAX_AMOUNT, POSTED_LIMIT, Reason};
-use std::collections::BTreeSet;
+use holdfast::domain::{AccountId, AccountKind, MAX_AMOUNT, POSTED_LIMIT, Reason, Suspicion};
 
 scenarios! {
     what_the_source_cannot_pay_is_refused_with_its_reason
@@ -46,7 +45,8 @@ async fn what_the_source_cannot_pay_is_refused_with_its_reason(backend: Backend)
 async fn quarantine(cluster: &Cluster, account: &AccountId) {
     let shard = cluster.store().map().shard_of(account);
     let mut tx = cluster.store().begin(shard).await.unwrap();
-    tx.quarantine(&BTreeSet::from([account.clone()])).await.unwrap();
+    let suspicion = Suspicion::of("the test says so");
+    tx.quarantine(&[(account.clone(), suspicion)].into()).await.unwrap();
     tx.commit().await.unwrap();
 }
 

@@ -1,6 +1,8 @@
 //! Accounts, their settings and their lists.
 
-use super::world::{OTHER, SHARD, World, account, change, constraint, customer, external, name};
+use super::world::{
+    OTHER, SHARD, World, account, change, constraint, customer, external, name, suspects,
+};
 use holdfast::domain::{AccountKind, AccountRow, AccountStatus, POSTED_LIMIT};
 use holdfast::store::{AccountFilter, AccountSettings, Constraint};
 
@@ -136,9 +138,7 @@ pub async fn quarantine_raises_the_version_once(world: World) {
     world.customers(SHARD, &["alice", "bob", "carol"]).await;
     for _ in 0..2 {
         let mut tx = world.begin().await;
-        tx.quarantine(&[account("alice"), account("carol"), account("nobody")].into())
-            .await
-            .unwrap();
+        tx.quarantine(&suspects(["alice", "carol", "nobody"])).await.unwrap();
         tx.commit().await.unwrap();
     }
     for id in ["alice", "carol"] {

@@ -1,9 +1,13 @@
 //! What a shard is: `migrate`, opening, and the comparison in every transaction.
 
-use super::world::{Databases, OTHER, SHARD, World, account, customer, name, record, transfer};
+use super::world::{
+    Databases, OTHER, SHARD, World, account, customer, name, record, suspects, transfer,
+};
 use holdfast::domain::Shard;
 use holdfast::store::{Mark, Store, StoreError};
 use std::time::Duration;
+
+const MIGRATIONS: [&str; 2] = ["0001 ledger", "0002 operations"];
 
 fn sentence<T>(result: Result<T, StoreError>) -> String {
     match result {
@@ -15,12 +19,12 @@ fn sentence<T>(result: Result<T, StoreError>) -> String {
 
 pub async fn migrating_makes_one_cluster_and_can_be_repeated(databases: Databases) {
     let pending = databases.pending().await.unwrap();
-    assert!(pending.iter().all(|shard| shard.joins && shard.migrations == ["0001 ledger"]));
+    assert!(pending.iter().all(|shard| shard.joins && shard.migrations == MIGRATIONS));
     let report = databases.migrate().await.unwrap();
     assert_eq!(report.shards.len(), 2);
     for (index, shard) in (0..).zip(&report.shards) {
         assert_eq!(shard.shard, Shard(index));
-        assert_eq!((shard.applied.len(), shard.joined), (1, true));
+        assert_eq!((shard.applied.len(), shard.joined), (MIGRATIONS.len(), true));
     }
     let again = databases.migrate().await.unwrap();
     assert_eq!(again.identity, report.identity);
@@ -33,6 +37,34 @@ pub async fn migrating_makes_one_cluster_and_can_be_repeated(databases: Database
     assert_eq!(store.map().fingerprint(), report.identity.map_fingerprint);
     assert_eq!((store.map().shards(), store.map().partitions()), (2, 4));
     assert!(!store.address(OTHER).contains("root"));
+}
+
+/// The tables of an earlier release, with what it had written.
+pub async fn a_database_of_an_earlier_release_is_upgraded(databases: Databases) {
+    databases.migrate().await.unwrap();
+    let store = databases.open().await.unwrap();
+    let mut tx = store.begin(SHARD).await.unwrap();
+    tx.insert_accounts(&[customer("alice"), customer("bob")]).await.unwrap();
+    tx.quarantine(&suspects(["alice"])).await.unwrap();
+    tx.commit().await.unwrap();
+    for shard in [SHARD, OTHER] {
+        let tables =
+            ["audit_log", "account_quarantines", "dead_letters", "drift_progress", "drift_watched"];
+        for table in tables {
+            databases.sql(shard, &format!("DROP TABLE {table}")).await;
+        }
+        databases.sql(shard, "DELETE FROM _sqlx_migrations WHERE version = 2").await;
+    }
+    let pending = databases.pending().await.unwrap();
+    assert!(pending.iter().all(|shard| !shard.joins && shard.migrations == MIGRATIONS[1..]));
+    let error = store.quarantines(SHARD, None, 10).await.unwrap_err();
+    assert!(error.to_string().contains("run `holdfast migrate`"), "{error}");
+    databases.migrate().await.unwrap();
+    let store = databases.open().await.unwrap();
+    let quarantined = store.quarantines(SHARD, None, 10).await.unwrap();
+    let ids: Vec<&str> = quarantined.iter().map(|one| one.account.as_str()).collect();
+    assert_eq!(ids, ["alice"]);
+    assert!(quarantined[0].suspicion.reason.contains("before reasons were kept"));
 }
 
 pub async fn several_may_migrate_at_once(databases: Databases) {

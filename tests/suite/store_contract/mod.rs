@@ -6,6 +6,7 @@ mod entries;
 mod identity;
 mod model;
 mod mysql_only;
+mod operations;
 mod outbox;
 mod projection;
 mod proxy;
@@ -117,6 +118,12 @@ contract! {
         sums_go_beyond_64_bits,
         facts_of_both_sides_come_in_pages_and_by_id,
         debits_of_transfers_that_do_not_exist_are_found;
+    cluster operations:
+        acts_are_listed_newest_first_and_by_what_they_were,
+        an_act_is_written_with_what_it_did_or_not_at_all,
+        a_quarantine_keeps_its_first_reason_until_it_is_forgotten,
+        a_dead_letter_is_marked_once,
+        projections_are_made_anew_whatever_they_say;
     cluster identity:
         swapped_shards_are_not_opened,
         a_raised_generation_stops_every_writer,
@@ -126,6 +133,7 @@ contract! {
         an_unknown_code_in_a_row_is_corrupt;
     empty identity:
         migrating_makes_one_cluster_and_can_be_repeated,
+        a_database_of_an_earlier_release_is_upgraded,
         several_may_migrate_at_once,
         a_cluster_that_is_not_in_use_is_completed,
         an_empty_shard_of_a_cluster_in_use_is_refused,

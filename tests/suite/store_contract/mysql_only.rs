@@ -1,7 +1,9 @@
 //! What only a server can do: keep two writers, kill a connection, go away.
 
 use super::proxy::{Commits, Proxy};
-use super::world::{Databases, OTHER, SHARD, World, account, customer, name, record, transfer};
+use super::world::{
+    Databases, OTHER, SHARD, World, account, customer, name, record, suspects, transfer,
+};
 use crate::services::own_services;
 use holdfast::store::mysql::{self, MySqlSettings, MySqlStore};
 use holdfast::store::{Opening, Store, Tx};
@@ -207,9 +209,10 @@ async fn a_missing_database_is_created() {
 async fn an_interrupted_migration_is_taken_up_again() {
     let databases = Databases::mysql().await;
     databases.migrate().await.unwrap();
-    let interrupted = "UPDATE _sqlx_migrations SET success = FALSE; DROP TABLE leases, outbox";
+    let interrupted =
+        "UPDATE _sqlx_migrations SET success = FALSE; DROP TABLE leases, outbox, audit_log";
     databases.sql(SHARD, interrupted).await;
-    assert_eq!(databases.pending().await.unwrap()[0].migrations.len(), 1);
+    assert_eq!(databases.pending().await.unwrap()[0].migrations.len(), 2);
     databases.migrate().await.unwrap();
     let store = databases.open().await.unwrap();
     assert_eq!(store.outbox_depth(SHARD).await.unwrap(), (0, None));
@@ -252,8 +255,8 @@ async fn only_the_rows_of_a_batch_are_locked() {
     assert_eq!(right.advance_transfers(&hold(&other)).await.unwrap(), 1);
     left.lock_reversed(&[one.terms.id].into()).await.unwrap();
     right.lock_reversed(&[other.terms.id].into()).await.unwrap();
-    left.quarantine(&[account("alice")].into()).await.unwrap();
-    right.quarantine(&[account("bob")].into()).await.unwrap();
+    left.quarantine(&suspects(["alice"])).await.unwrap();
+    right.quarantine(&suspects(["bob"])).await.unwrap();
     left.commit().await.unwrap();
     right.commit().await.unwrap();
 }

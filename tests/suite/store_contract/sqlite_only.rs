@@ -1,6 +1,6 @@
 //! Several processes on the same files.
 
-use super::world::{SHARD, World, account, change, name};
+use super::world::{SHARD, World, account, change, name, suspects};
 use futures::future::join_all;
 use holdfast::domain::AccountId;
 use std::collections::BTreeSet;
@@ -36,7 +36,7 @@ async fn readers_do_not_wait_for_a_writer() {
     let world = World::sqlite().await;
     world.customers(SHARD, &["alice"]).await;
     let mut tx = world.begin().await;
-    tx.quarantine(&[account("alice")].into()).await.unwrap();
+    tx.quarantine(&suspects(["alice"])).await.unwrap();
     let other = world.databases.open().await.unwrap();
     assert!(!other.account(SHARD, &account("alice")).await.unwrap().unwrap().row.quarantined);
     assert!(other.audit_snapshot(SHARD).await.unwrap().faulty_accounts.is_empty());

@@ -6,7 +6,7 @@ use holdfast::broker::{Record, Topic};
 use holdfast::domain::{
     AccountChange, AccountId, AccountKind, AccountRow, AccountStatus, Cause, Client, Currency,
     Entry, EntryRow, EventType, IdempotencyKey, Money, Partition, Reason, Shard, Side, StageWrite,
-    State, Terms, Timestamp, TransferId,
+    State, Suspicion, Terms, Timestamp, TransferId,
 };
 use holdfast::routing::slot_of;
 use holdfast::store::mysql::{self, MySqlSettings, MySqlStore};
@@ -17,6 +17,7 @@ use holdfast::store::{
 };
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions, Connection};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use tempfile::TempDir;
 
@@ -228,6 +229,11 @@ impl World {
 
 pub fn account(id: &str) -> AccountId {
     id.parse().unwrap()
+}
+
+/// Accounts to be quarantined.
+pub fn suspects<const N: usize>(ids: [&str; N]) -> BTreeMap<AccountId, Suspicion> {
+    ids.map(|id| (account(id), Suspicion::of("the test says so"))).into()
 }
 
 pub fn usd() -> Currency {

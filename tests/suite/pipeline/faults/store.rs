@@ -2,12 +2,14 @@
 
 use super::tx::FaultyTx;
 use async_trait::async_trait;
-use holdfast::domain::{AccountId, Client, EntryRow, IdempotencyKey, Shard, Timestamp, TransferId};
+use holdfast::domain::{
+    AccountId, Client, EntryRow, IdempotencyKey, Partition, Shard, Timestamp, TransferId,
+};
 use holdfast::routing::ShardMap;
 use holdfast::store::{
-    AccountFilter, AccountRecord, Audit, AuditSnapshot, BalanceRow, CreditFact, Identity, Mark,
-    OutboxRow, SourceFact, Standing, Store, StoreError, StuckTransfer, TransferFilter,
-    TransferRecord, Tx,
+    AccountFilter, AccountRecord, ActFilter, Audit, AuditSnapshot, BalanceRow, CreditFact,
+    Identity, LetterMark, LoggedAct, Mark, Operations, OutboxRow, Quarantined, SourceFact,
+    Standing, Store, StoreError, StuckTransfer, TransferFilter, TransferRecord, Tx,
 };
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -134,6 +136,14 @@ delegate! {
     credit_facts_of(ids: &[TransferId]) -> Vec<CreditFact>;
     debits_without_transfer(after: TransferId, before: TransferId, limit: u32) -> Vec<TransferId>;
     decision_rows(after: Option<&AccountId>, limit: u32) -> Vec<holdfast::domain::AccountRow>;
+}
+
+delegate! {
+    Operations {}
+    acts(filter: &ActFilter, before: (Timestamp, i64), limit: u32) -> Vec<LoggedAct>;
+    quarantines(after: Option<&AccountId>, limit: u32) -> Vec<Quarantined>;
+    quarantine_of(account: &AccountId) -> Option<Quarantined>;
+    letter_marks(partition: Partition, from: i64, to: i64) -> Vec<LetterMark>;
 }
 
 delegate! {

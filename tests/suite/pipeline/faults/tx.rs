@@ -4,11 +4,12 @@ use super::store::{ShardFaults, Unconfirmed};
 use async_trait::async_trait;
 use holdfast::broker::Record;
 use holdfast::domain::{
-    AccountChange, AccountId, AccountRow, EntryRow, Pivot, Shard, StageWrite, Timestamp,
+    AccountChange, AccountId, AccountRow, EntryRow, Pivot, Shard, StageWrite, Suspicion, Timestamp,
     TransferId, TransferRow,
 };
 use holdfast::store::{
-    AccountRecord, AccountSettings, Claim, ClaimKey, NewTransfer, StoreError, Tx,
+    AccountRecord, AccountSettings, Act, Claim, ClaimKey, LetterMark, NewTransfer, OperationsTx,
+    StoreError, Tx,
 };
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -20,9 +21,9 @@ pub struct FaultyTx {
 }
 
 macro_rules! delegate {
-    ({ $($other:tt)* } $($name:ident($arg:ident: $kind:ty) -> $out:ty;)*) => {
+    ($port:ident { $($other:tt)* } $($name:ident($arg:ident: $kind:ty) -> $out:ty;)*) => {
         #[async_trait]
-        impl Tx for FaultyTx {
+        impl $port for FaultyTx {
             $($other)*
             $(async fn $name(&mut self, $arg: $kind) -> Result<$out, StoreError> {
                 self.faults.reach(self.inner.shard()).await?;
@@ -33,7 +34,7 @@ macro_rules! delegate {
 }
 
 delegate! {
-    {
+    Tx {
         fn shard(&self) -> Shard {
             self.inner.shard()
         }
@@ -70,8 +71,16 @@ delegate! {
     insert_outbox(records: &[Record]) -> ();
     lock_reversed(originals: &BTreeSet<TransferId>) -> BTreeMap<TransferId, i64>;
     add_reversed(changes: &BTreeMap<TransferId, i64>) -> u64;
-    quarantine(ids: &BTreeSet<AccountId>) -> ();
+    quarantine(accounts: &BTreeMap<AccountId, Suspicion>) -> ();
     insert_accounts(accounts: &[AccountRecord]) -> u64;
     account_records(ids: &BTreeSet<AccountId>) -> BTreeMap<AccountId, AccountRecord>;
     write_settings(settings: &AccountSettings) -> u64;
+}
+
+delegate! {
+    OperationsTx {}
+    record_acts(acts: &[Act]) -> ();
+    forget_quarantines(ids: &BTreeSet<AccountId>) -> u64;
+    mark_letters(marks: &[LetterMark]) -> ();
+    rebuild_projections(ids: &BTreeSet<AccountId>) -> u64;
 }

@@ -1,0 +1,273 @@
+//! What operators do and leave behind: the audit log, quarantines, dead letters that were dealt
+//! with. Every act is written in the transaction that does it.
+
+use super::StoreError;
+use crate::domain::{AccountId, Currency, Partition, Shard, Suspicion, Timestamp};
+use async_trait::async_trait;
+use serde_json::Value;
+use std::collections::BTreeSet;
+use std::str::FromStr;
+
+/// What can be done by hand, or by Holdfast itself where it has to be answered for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// A transfer was cancelled.
+    CancelTransfer,
+    /// What holds for a transfer was emitted once more.
+    RetryTransfer,
+    /// An account was quarantined.
+    Quarantine,
+    /// A quarantine was ended.
+    ReleaseQuarantine,
+    /// A dead letter's event was put on the ordinary path again.
+    ReplayLetter,
+    /// A dead letter was marked as dealt with.
+    DiscardLetter,
+    /// A projection was made anew from its decision row.
+    RebuildProjection,
+}
+
+impl Action {
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::CancelTransfer,
+        Self::RetryTransfer,
+        Self::Quarantine,
+        Self::ReleaseQuarantine,
+        Self::ReplayLetter,
+        Self::DiscardLetter,
+        Self::RebuildProjection,
+    ];
+
+    /// The name in the log.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::CancelTransfer => "transfer.cancel",
+            Self::RetryTransfer => "transfer.retry",
+            Self::Quarantine => "account.quarantine",
+            Self::ReleaseQuarantine => "account.release_quarantine",
+            Self::ReplayLetter => "dlq.replay",
+            Self::DiscardLetter => "dlq.discard",
+            Self::RebuildProjection => "projection.rebuild",
+        }
+    }
+}
+
+impl FromStr for Action {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let known = Self::ALL.into_iter().find(|action| action.as_str() == text);
+        known.ok_or_else(|| {
+            let names: Vec<&str> = Self::ALL.iter().map(|action| action.as_str()).collect();
+            format!("one of {}", names.join(", "))
+        })
+    }
+}
+
+/// Who acts, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Actor {
+    /// Up to 128 characters.
+    pub operator: String,
+    /// Up to 1,024 characters.
+    pub reason: Option<String>,
+    /// What all acts of one command or request have in common; up to 64 ASCII characters.
+    pub request: Option<String>,
+}
+
+impl Actor {
+    /// Holdfast itself.
+    pub fn itself() -> Self {
+        Self { operator: "holdfast".to_owned(), reason: None, request: None }
+    }
+
+    /// An act of theirs. `before` and `after` say what it changed.
+    pub fn act(
+        &self,
+        action: Action,
+        target: &impl ToString,
+        before: &Value,
+        after: &Value,
+    ) -> Act {
+        Act {
+            actor: self.clone(),
+            action: action.as_str().to_owned(),
+            target: target.to_string(),
+            before: before.to_string(),
+            after: after.to_string(),
+        }
+    }
+}
+
+/// Who did what to what.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Act {
+    /// Who, and why.
+    pub actor: Actor,
+    /// The name of an [`Action`], perhaps of a later release.
+    pub action: String,
+    /// The transfer, account or dead letter.
+    pub target: String,
+    /// What was so before, as JSON.
+    pub before: String,
+    /// What is so after, as JSON.
+    pub after: String,
+}
+
+/// A row of a shard's audit log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoggedAct {
+    /// Rises with every row of the shard.
+    pub id: i64,
+    /// Database time of the act's transaction.
+    pub at: Timestamp,
+    /// The act.
+    pub act: Act,
+}
+
+/// Which acts to list.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ActFilter {
+    /// Only this action.
+    pub action: Option<Action>,
+    /// Only on this transfer, account or dead letter.
+    pub target: Option<String>,
+}
+
+/// An account in quarantine, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Quarantined {
+    /// The account.
+    pub account: AccountId,
+    /// Its currency.
+    pub currency: Currency,
+    /// When it began.
+    pub since: Timestamp,
+    /// What was found.
+    pub suspicion: Suspicion,
+}
+
+/// What became of a dead letter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Handled {
+    /// Its event is on the ordinary path again.
+    Replayed,
+    /// It is dealt with.
+    Discarded,
+}
+
+impl Handled {
+    /// The number that stores keep.
+    pub const fn code(self) -> i64 {
+        match self {
+            Self::Replayed => 1,
+            Self::Discarded => 2,
+        }
+    }
+
+    /// From the number that stores keep.
+    pub const fn from_code(code: i64) -> Option<Self> {
+        match code {
+            1 => Some(Self::Replayed),
+            2 => Some(Self::Discarded),
+            _ => None,
+        }
+    }
+
+    /// The name in answers.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Replayed => "replayed",
+            Self::Discarded => "discarded",
+        }
+    }
+}
+
+/// A dead letter that was dealt with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LetterMark {
+    /// Where it stands in the shard's dead-letter topic.
+    pub partition: Partition,
+    /// Where it stands in that partition.
+    pub offset: i64,
+    /// What became of it.
+    pub handled: Handled,
+    /// By whom.
+    pub operator: String,
+    /// Why.
+    pub reason: Option<String>,
+    /// When: the transaction's time; ignored on insert.
+    pub at: Timestamp,
+}
+
+/// Reads of what operators did.
+#[async_trait]
+pub trait Operations {
+    /// Rows of the audit log, newest first, before this time and id.
+    async fn acts(
+        &self,
+        shard: Shard,
+        filter: &ActFilter,
+        before: (Timestamp, i64),
+        limit: u32,
+    ) -> Result<Vec<LoggedAct>, StoreError>;
+
+    /// Accounts in quarantine, in id order, after `after`.
+    async fn quarantines(
+        &self,
+        shard: Shard,
+        after: Option<&AccountId>,
+        limit: u32,
+    ) -> Result<Vec<Quarantined>, StoreError>;
+
+    /// The quarantine of one account.
+    async fn quarantine_of(
+        &self,
+        shard: Shard,
+        account: &AccountId,
+    ) -> Result<Option<Quarantined>, StoreError>;
+
+    /// Dead letters of the shard's topic that were dealt with, in one partition from offset `from`
+    /// to `to`, both included.
+    async fn letter_marks(
+        &self,
+        shard: Shard,
+        partition: Partition,
+        from: i64,
+        to: i64,
+    ) -> Result<Vec<LetterMark>, StoreError>;
+}
+
+/// Writes of what operators did, within a transaction.
+#[async_trait]
+pub trait OperationsTx {
+    /// Adds rows to the audit log, in order.
+    async fn record_acts(&mut self, acts: &[Act]) -> Result<(), StoreError>;
+
+    /// Forgets why accounts were quarantined; the mark itself is in their rows.
+    async fn forget_quarantines(&mut self, ids: &BTreeSet<AccountId>) -> Result<u64, StoreError>;
+
+    /// Marks dead letters as dealt with. One that is marked already is
+    /// [`StoreError::Duplicate`].
+    async fn mark_letters(&mut self, marks: &[LetterMark]) -> Result<(), StoreError>;
+
+    /// Makes projections anew from their decision rows, whatever they say. Returns how many.
+    async fn rebuild_projections(&mut self, ids: &BTreeSet<AccountId>) -> Result<u64, StoreError>;
+}
+
+/// Where the audit log is read from to begin with its newest row.
+pub const NEWEST: (Timestamp, i64) = (Timestamp::from_micros(i64::MAX), i64::MAX);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_actions_read_back() {
+        for action in Action::ALL {
+            assert_eq!(action.as_str().parse(), Ok(action));
+        }
+        assert!("something".parse::<Action>().unwrap_err().contains("dlq.replay"));
+    }
+}

@@ -1,0 +1,86 @@
+//! What operators do, and the audit log that it leaves.
+
+use super::embedded::start;
+use super::program::Program;
+use serde_json::Value;
+
+/// A funded ledger on which nothing runs, and a transfer that waits to be held.
+fn with_a_transfer_that_waits() -> (Program, String) {
+    let dev = start(Program::new());
+    dev.fund();
+    let (program, _) = dev.stop("TERM");
+    let args = ["transfer", "create", "--source", "alice", "--destination", "bank"];
+    let rest = ["--amount", "5.00", "--currency", "USD", "--key", "waits"];
+    let created = program.json(&[&args[..], &rest].concat());
+    assert_eq!(created["status"], "requested");
+    let id = created["id"].as_str().unwrap().to_owned();
+    (program, id)
+}
+
+fn acts(program: &Program, more: &[&str]) -> Vec<Value> {
+    let listed = program.json(&[&["audit", "list"], more].concat());
+    listed["data"].as_array().unwrap().clone()
+}
+
+#[test]
+fn a_dry_run_says_what_would_be_done_and_leaves_nothing() {
+    let (program, id) = with_a_transfer_that_waits();
+    let cancel = program.json(&["transfer", "cancel", &id, "--dry-run"]);
+    assert!(cancel["would"].as_str().unwrap().contains("cancel it"), "{cancel}");
+    let retry = program.json(&["transfer", "retry", &id, "--dry-run"]);
+    assert_eq!(retry["would"], "emit transfer.requested once more");
+    assert_eq!(program.json(&["transfer", "show", &id])["status"], "requested");
+    assert_eq!(acts(&program, &[]), [] as [Value; 0]);
+}
+
+#[test]
+fn every_act_is_in_the_audit_log_with_who_why_and_what() {
+    let (program, id) = with_a_transfer_that_waits();
+    program.json(&["transfer", "retry", &id]);
+    let why = ["--operator", "zoe", "--reason", "asked for by phone"];
+    let cancelled = program.json(&[&["transfer", "cancel", &id][..], &why].concat());
+    assert_eq!(cancelled["reason"], "cancelled_by_operator");
+
+    let all = acts(&program, &[]);
+    let names: Vec<&str> = all.iter().map(|act| act["action"].as_str().unwrap()).collect();
+    assert_eq!(names, ["transfer.cancel", "transfer.retry"]);
+    let [cancel, retry] = &all[..] else { panic!("{all:?}") };
+    assert_eq!((&cancel["operator"], &cancel["reason"]), (&"zoe".into(), &why[3].into()));
+    assert_eq!(cancel["target"], id.as_str());
+    assert_eq!(cancel["before"]["state"], "requested");
+    assert_eq!(cancel["after"]["state"], "cancelled");
+    assert_eq!(cancel["after"]["reason"], "cancelled_by_operator");
+    assert_eq!(retry["after"]["emitted"], "transfer.requested");
+    assert!(!retry["operator"].as_str().unwrap().is_empty(), "the user of the system");
+    assert_ne!(cancel["request_id"], retry["request_id"]);
+
+    assert_eq!(acts(&program, &["--action", "transfer.retry"]), all[1..]);
+    assert_eq!(acts(&program, &["--target", &id]), all);
+    assert_eq!(acts(&program, &["--target", "another"]), [] as [Value; 0]);
+    let first = program.json(&["audit", "list", "--limit", "1"]);
+    let cursor = first["next_cursor"].as_str().unwrap();
+    assert_eq!(acts(&program, &["--limit", "1", "--cursor", cursor]), all[1..]);
+    let table = program.run(&["audit", "list"]);
+    assert_eq!(table.code, Some(0));
+    assert!(table.stdout.contains("asked for by phone"), "{table:?}");
+    // Done once: the second time there is nothing to cancel, and nothing to be logged.
+    let again = program.json(&["transfer", "cancel", &id, "--dry-run"]);
+    assert!(again["would"].as_str().unwrap().starts_with("nothing"), "{again}");
+    program.json(&["transfer", "cancel", &id]);
+    assert_eq!(acts(&program, &[]).len(), 2);
+}
+
+#[test]
+fn wrong_words_of_operators_exit_with_2() {
+    let program = Program::new();
+    let id = "019b1c5e-7a10-7abc-9def-0123456789ab";
+    for args in [
+        &["audit", "list", "--action", "nonsense"][..],
+        &["audit", "list", "--cursor", "rubbish"],
+        &["transfer", "cancel", id, "--operator", " "],
+        &["transfer", "cancel", id, "--reason", ""],
+    ] {
+        let output = program.run(args);
+        assert_eq!(output.code, Some(2), "{args:?}: {output:?}");
+    }
+}
