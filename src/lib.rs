@@ -22,6 +22,7 @@ pub mod routing;
 pub mod runtime;
 #[cfg(test)]
 mod saga;
+pub mod seldom;
 pub mod store;
 pub mod telemetry;
 pub mod worker;

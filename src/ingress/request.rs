@@ -1,6 +1,7 @@
 //! What is asked of ingress and how it answers.
 
 use crate::domain::{AccountId, Client, IdempotencyKey, Money, TransferId};
+use crate::seldom::Seldom;
 use crate::store::{StoreError, TransferRecord};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -134,16 +135,24 @@ pub enum Refusal {
     Internal,
 }
 
+/// Every request of an outage says the same.
+static SILENT: Seldom = Seldom::new();
+static UNUSABLE: Seldom = Seldom::new();
+
 impl From<StoreError> for Refusal {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::CommitUnknown { .. } => Self::OutcomeUnknown,
             StoreError::Unavailable { .. } | StoreError::Retry { .. } => {
-                tracing::warn!(%error, "a shard does not answer");
+                if let Some(left_out) = SILENT.due() {
+                    tracing::warn!(%error, left_out, "a shard does not answer");
+                }
                 Self::ShardUnavailable
             }
             StoreError::Duplicate { .. } | StoreError::Identity { .. } => {
-                tracing::error!(%error, "a shard cannot be used");
+                if let Some(left_out) = UNUSABLE.due() {
+                    tracing::error!(%error, left_out, "a shard cannot be used");
+                }
                 Self::ShardUnavailable
             }
             StoreError::Corrupt { .. } | StoreError::Failed { .. } => {

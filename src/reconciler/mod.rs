@@ -15,6 +15,7 @@ pub use decide::{Action, PivotLook, Surroundings, decide};
 use crate::broker::Producer;
 use crate::context::Context;
 use crate::domain::Shard;
+use crate::seldom::Seldom;
 use crate::store::{Mark, StoreError};
 use redrive::{Round, RoundError};
 use std::sync::Arc;
@@ -44,6 +45,7 @@ pub async fn run(
         expired: Instant::now(),
         producer: None,
     };
+    let early = Seldom::new();
     while !stop.is_cancelled() {
         match reconciler.round().await {
             Ok(()) => {}
@@ -51,7 +53,9 @@ pub async fn run(
                 return Err(anyhow::Error::new(error).context("reconciler cannot go on"));
             }
             Err(error) => {
-                tracing::warn!(%shard, %error, "a round of the reconciler ended early");
+                if let Some(left_out) = early.due() {
+                    tracing::warn!(%shard, %error, left_out, "a round of the reconciler ended early");
+                }
                 reconciler.producer = None;
             }
         }

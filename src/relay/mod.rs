@@ -9,6 +9,7 @@ use crate::broker::{BrokerError, Producer, Record, Topic};
 use crate::context::Context;
 use crate::domain::{DeadReason, EventType, Partition, Shard};
 use crate::roles::Role;
+use crate::seldom::Seldom;
 use crate::store::{OutboxRow, StoreError};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -32,6 +33,7 @@ pub async fn run(
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let mut pause = Duration::from_millis(50);
+    let again = Seldom::new();
     while !stop.is_cancelled() {
         let mut relay = Relay::new(Arc::clone(&context), shard);
         let ended = relay.publish(&stop).await;
@@ -41,7 +43,11 @@ pub async fn run(
             Err(Broken::Store(error @ StoreError::Identity { .. })) => {
                 return Err(anyhow::Error::new(error).context("relay cannot go on"));
             }
-            Err(error) => tracing::warn!(%shard, %error, "relay begins again"),
+            Err(error) => {
+                if let Some(left_out) = again.due() {
+                    tracing::warn!(%shard, %error, left_out, "relay begins again");
+                }
+            }
         }
         if relay.published {
             pause = Duration::from_millis(50);

@@ -7,6 +7,7 @@ use crate::context::Context;
 use crate::domain::{
     AccountId, DeadReason, Input, Outcome, Shard, Suspicion, Timestamp, TransferId,
 };
+use crate::seldom::Seldom;
 use crate::store::{Constraint, StoreError, Tx, Work, transact};
 use async_trait::async_trait;
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -74,7 +75,17 @@ pub struct Lane {
 impl Lane {
     pub fn start(shared: LaneContext, shard: Shard) -> Self {
         let (entrance, inbox) = mpsc::unbounded_channel();
-        tokio::spawn(LaneTask { shared, shard, inbox, waiting: VecDeque::new() }.run());
+        tokio::spawn(
+            LaneTask {
+                shared,
+                shard,
+                inbox,
+                waiting: VecDeque::new(),
+                away: false,
+                let_go: Seldom::new(),
+            }
+            .run(),
+        );
         Self { entrance }
     }
 
@@ -90,6 +101,10 @@ struct LaneTask {
     shard: Shard,
     inbox: mpsc::UnboundedReceiver<Entered>,
     waiting: VecDeque<Entered>,
+    /// The shard let the last batch down. Where it is not the worker's own, the next one is tried
+    /// once, without patience, so that what goes elsewhere does not run out of room behind it.
+    away: bool,
+    let_go: Seldom,
 }
 
 /// Events for one transaction, and the places of further copies of them.
@@ -157,8 +172,13 @@ impl LaneTask {
 
     async fn process(&mut self, batch: Batch) {
         let give_up = CancellationToken::new();
+        let own = self.shard == self.shared.own;
+        let lets_go = self.shared.step.lets_go(own);
+        if lets_go && self.away && !own {
+            give_up.cancel();
+        }
         let mut applied = self.apply(&batch.events, &give_up);
-        if !self.shared.step.lets_go(self.shard == self.shared.own) {
+        if !lets_go {
             let result = applied.await;
             return self.conclude(batch, joined(self.shard, result)).await;
         }
@@ -167,7 +187,10 @@ impl LaneTask {
             return self.conclude(batch, joined(self.shard, result)).await;
         }
         give_up.cancel();
-        tracing::warn!(role = %self.shared.step.role(), shard = %self.shard, transfers = batch.events.len(), "a shard does not answer in time; its transfers are let go and driven again later");
+        self.away = true;
+        if let Some(left_out) = self.let_go.due() {
+            tracing::warn!(role = %self.shared.step.role(), shard = %self.shard, transfers = batch.events.len(), left_out, "a shard does not answer in time; its transfers are let go and driven again later");
+        }
         self.let_go(batch.positions());
         self.outlast(batch, applied).await;
     }
@@ -198,6 +221,7 @@ impl LaneTask {
             }
         };
         if let Ok(outcomes) = result {
+            self.away = false;
             self.shared.announce(self.records(&batch.events, &outcomes), Vec::new());
         }
     }
@@ -207,9 +231,10 @@ impl LaneTask {
         self.shared.report(Report::Done(positions));
     }
 
-    async fn conclude(&self, batch: Batch, result: Result<Vec<Outcome>, StoreError>) {
+    async fn conclude(&mut self, batch: Batch, result: Result<Vec<Outcome>, StoreError>) {
         match result {
             Ok(outcomes) => {
+                self.away = false;
                 let records = self.records(&batch.events, &outcomes);
                 self.shared.announce(records, batch.positions());
             }
@@ -218,7 +243,10 @@ impl LaneTask {
             }
             Err(error) if suspicious(&error) => self.isolate(batch, &error).await,
             Err(error) => {
-                tracing::warn!(%error, "events are let go");
+                self.away = true;
+                if let Some(left_out) = self.let_go.due() {
+                    tracing::warn!(%error, left_out, "a batch is let go and driven again later");
+                }
                 self.let_go(batch.positions());
             }
         }
@@ -306,6 +334,7 @@ async fn apply_until(
     let role = step.role().as_str();
     metrics::histogram!("holdfast_step_batch_size", "role" => role).record(inputs.len() as f64);
     let mut pause = Duration::from_millis(20);
+    let again = Seldom::new();
     loop {
         let started = Instant::now();
         let result = step.apply(shard, &inputs).await;
@@ -318,7 +347,9 @@ async fn apply_until(
         if !passes || give_up.is_cancelled() {
             return Err(error);
         }
-        tracing::warn!(role, %shard, %error, "a batch is applied again");
+        if let Some(left_out) = again.due() {
+            tracing::warn!(role, %shard, %error, left_out, "a batch is applied again");
+        }
         tokio::select! {
             () = tokio::time::sleep(pause) => pause = (pause * 2).min(LONGEST_PAUSE),
             () = give_up.cancelled() => return Err(error),
