@@ -3,11 +3,14 @@
 //! A script compares versions, so that a newer or equal version wins; entries expire, so that a
 //! write that was missed is read for a minute at most.
 
+use crate::breaker::{Breaker, Outage};
 use crate::domain::{AccountId, AccountKind, AccountRow, AccountStatus, Currency, Timestamp};
 use crate::store::BalanceRow;
+use futures::{FutureExt, TryFutureExt};
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use redis::{AsyncCommands, Client, RedisError, Script};
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::OnceCell;
 
@@ -29,11 +32,40 @@ end
 return #KEYS";
 
 /// A client of one Redis; connects when it is first used and again when the connection breaks.
+/// Where Redis is silent, callers go on without it: the first ones after half a second, and while
+/// the breaker is open at once.
 pub struct BalanceCache {
     client: Client,
     prefix: String,
     address: String,
     connection: OnceCell<ConnectionManager>,
+    breaker: Arc<Breaker>,
+}
+
+/// Why Redis was of no use.
+#[derive(Debug, thiserror::Error)]
+pub enum CacheError {
+    /// It was not asked.
+    #[error("{0}")]
+    Open(Outage),
+    /// It did not answer.
+    #[error("no answer within {TIMEOUT:?}")]
+    Silent,
+    /// It, or its client, said no.
+    #[error(transparent)]
+    Redis(#[from] RedisError),
+}
+
+impl CacheError {
+    fn is_silence(&self) -> bool {
+        match self {
+            Self::Open(_) => false,
+            Self::Silent => true,
+            Self::Redis(error) => {
+                error.is_io_error() || error.is_timeout() || error.is_connection_dropped()
+            }
+        }
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -53,7 +85,9 @@ impl BalanceCache {
     pub fn new(url: &str, prefix: &str) -> Result<Self, RedisError> {
         let client = Client::open(url)?;
         let address = client.get_connection_info().addr().to_string();
-        Ok(Self { client, prefix: prefix.to_owned(), address, connection: OnceCell::new() })
+        let (prefix, connection) = (prefix.to_owned(), OnceCell::new());
+        let breaker = breaker(client.clone());
+        Ok(Self { client, prefix, address, connection, breaker })
     }
 
     /// Host and port, for messages.
@@ -62,13 +96,16 @@ impl BalanceCache {
     }
 
     /// Whether it answers.
-    pub async fn ping(&self) -> Result<(), RedisError> {
-        let mut connection = self.connection().await?;
-        redis::cmd("PING").query_async(&mut connection).await
+    pub async fn ping(&self) -> Result<(), CacheError> {
+        self.asked(async {
+            let mut connection = self.connection().await?;
+            redis::cmd("PING").query_async(&mut connection).await
+        })
+        .await
     }
 
     /// Writes balances whose version is newer than or equal to what is there.
-    pub async fn set_newer(&self, rows: &[BalanceRow]) -> Result<(), RedisError> {
+    pub async fn set_newer(&self, rows: &[BalanceRow]) -> Result<(), CacheError> {
         if rows.is_empty() {
             return Ok(());
         }
@@ -89,20 +126,25 @@ impl BalanceCache {
             let text = serde_json::to_string(&cached).expect("strings and integers only");
             call.key(self.key(&row.id)).arg(row.version).arg(text);
         }
-        let mut connection = self.connection().await?;
-        let _: i64 = call.invoke_async(&mut connection).await?;
-        Ok(())
+        self.asked(async {
+            let mut connection = self.connection().await?;
+            call.invoke_async::<()>(&mut connection).await
+        })
+        .await
     }
 
     /// The balance, if it is there and can be read.
-    pub async fn get(&self, id: &AccountId) -> Result<Option<BalanceRow>, RedisError> {
-        let mut connection = self.connection().await?;
-        let text: Option<String> = connection.hget(self.key(id), "balance").await?;
+    pub async fn get(&self, id: &AccountId) -> Result<Option<BalanceRow>, CacheError> {
+        let asked = self.asked(async {
+            let mut connection = self.connection().await?;
+            connection.hget(self.key(id), "balance").await
+        });
+        let text: Option<String> = asked.await?;
         Ok(text.and_then(|text| parse(id, &text)))
     }
 
     /// The balances that are there, in the order of `ids`.
-    pub async fn get_many(&self, ids: &[AccountId]) -> Result<Vec<Option<BalanceRow>>, RedisError> {
+    pub async fn get_many(&self, ids: &[AccountId]) -> Result<Vec<Option<BalanceRow>>, CacheError> {
         if ids.is_empty() {
             return Ok(Vec::new());
         }
@@ -110,9 +152,29 @@ impl BalanceCache {
         for id in ids {
             pipeline.hget(self.key(id), "balance");
         }
-        let mut connection = self.connection().await?;
-        let texts: Vec<Option<String>> = pipeline.query_async(&mut connection).await?;
+        let asked = self.asked(async {
+            let mut connection = self.connection().await?;
+            pipeline.query_async(&mut connection).await
+        });
+        let texts: Vec<Option<String>> = asked.await?;
         Ok(ids.iter().zip(texts).map(|(id, text)| text.and_then(|text| parse(id, &text))).collect())
+    }
+
+    /// Asks, if the breaker lets it, for half a second at most, connecting included.
+    async fn asked<T>(
+        &self,
+        question: impl Future<Output = Result<T, RedisError>>,
+    ) -> Result<T, CacheError> {
+        let began = self.breaker.enter().map_err(CacheError::Open)?;
+        let answer = match tokio::time::timeout(TIMEOUT, question).await {
+            Ok(answer) => answer.map_err(CacheError::Redis),
+            Err(_) => Err(CacheError::Silent),
+        };
+        match &answer {
+            Err(error) if error.is_silence() => self.breaker.failed(began, error),
+            Ok(_) | Err(_) => self.breaker.answered(),
+        }
+        answer
     }
 
     fn key(&self, id: &AccountId) -> String {
@@ -127,6 +189,18 @@ impl BalanceCache {
         let connect = || ConnectionManager::new_with_config(self.client.clone(), config);
         self.connection.get_or_try_init(connect).await.cloned()
     }
+}
+
+fn breaker(client: Client) -> Arc<Breaker> {
+    Breaker::new("redis", move || {
+        let client = client.clone();
+        Box::pin(async move {
+            let mut connection = client.get_multiplexed_async_connection().await?;
+            redis::cmd("PING").query_async::<()>(&mut connection).await
+        })
+        .map_err(|error: RedisError| error.to_string())
+        .boxed()
+    })
 }
 
 fn parse(id: &AccountId, text: &str) -> Option<BalanceRow> {

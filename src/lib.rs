@@ -3,6 +3,7 @@
 
 pub mod backlog;
 pub mod bench;
+pub mod breaker;
 pub mod broker;
 pub mod cache;
 pub mod cancel;

@@ -2,6 +2,10 @@
 //!
 //! librdkafka has threads of its own and calls that block; `member` and `producer` keep them away
 //! from the async runtime, `observer` is called on blocking threads.
+//!
+//! A breaker stands before everything that is asked or opened. Records given to a producer that
+//! lives wait in its queue, in order, and so do its consumers: refusing them would only make their
+//! workers begin again.
 
 mod mailbox;
 mod member;
@@ -14,6 +18,7 @@ pub use settings::KafkaSettings;
 use super::{
     Broker, BrokerError, Consumer, Delivered, Group, PartitionLag, Position, Producer, Topic,
 };
+use crate::breaker::Breaker;
 use async_trait::async_trait;
 use member::KafkaConsumer;
 use observer::Observer;
@@ -25,14 +30,16 @@ pub struct KafkaBroker {
     settings: Arc<KafkaSettings>,
     /// There until it is dropped.
     observer: Option<Arc<Observer>>,
+    breaker: Arc<Breaker>,
 }
 
 impl KafkaBroker {
     /// Does not wait for a connection; an error means that librdkafka refuses the settings.
     pub fn new(settings: KafkaSettings) -> Result<Self, BrokerError> {
         let settings = Arc::new(settings);
-        let observer = Some(Arc::new(Observer::create(settings.clone())?));
-        Ok(Self { settings, observer })
+        let observer = Arc::new(Observer::create(settings.clone())?);
+        let breaker = breaker(&observer);
+        Ok(Self { settings, observer: Some(observer), breaker })
     }
 
     /// Runs what blocks away from the async runtime.
@@ -40,10 +47,30 @@ impl KafkaBroker {
         &self,
         ask: impl FnOnce(&Observer) -> Result<T, BrokerError> + Send + 'static,
     ) -> Result<T, BrokerError> {
+        let began = self.breaker.enter().map_err(|outage| self.settings.unavailable(outage))?;
         let observer = self.observer.as_ref().expect("it is only taken by drop").clone();
         let asked = tokio::task::spawn_blocking(move || ask(&observer));
-        asked.await.map_err(|stopped| self.settings.unavailable(stopped))?
+        let answer = asked.await.map_err(|stopped| self.settings.unavailable(stopped))?;
+        match &answer {
+            Err(BrokerError::Unavailable { detail, .. }) => self.breaker.failed(began, detail),
+            Ok(_) | Err(_) => self.breaker.answered(),
+        }
+        answer
     }
+}
+
+/// The probe asks what a ping asks.
+fn breaker(observer: &Arc<Observer>) -> Arc<Breaker> {
+    let observer = Arc::downgrade(observer);
+    Breaker::new("kafka", move || {
+        let observer = observer.clone();
+        let ask = move || match observer.upgrade() {
+            Some(observer) => observer.ping().map_err(|error| error.to_string()),
+            None => Err("it was dropped".to_owned()),
+        };
+        let asked = tokio::task::spawn_blocking(ask);
+        Box::pin(async move { asked.await.unwrap_or_else(|stopped| Err(stopped.to_string())) })
+    })
 }
 
 impl Drop for KafkaBroker {
@@ -72,6 +99,7 @@ impl Broker for KafkaBroker {
     }
 
     async fn producer(&self) -> Result<Box<dyn Producer>, BrokerError> {
+        self.breaker.enter().map_err(|outage| self.settings.unavailable(outage))?;
         let producer = KafkaProducer::create(self.settings.clone());
         Ok(Box::new(producer.map_err(|error| self.settings.unavailable(error))?))
     }

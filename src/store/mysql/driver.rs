@@ -1,8 +1,9 @@
 //! Connections to MySQL, and what MySQL's errors mean.
 
 use super::statements::STATEMENTS;
+use crate::breaker::Breaker;
 use crate::domain::{Shard, Timestamp};
-use crate::store::sql::driver::{Arg, Bounds, Driver, Fault, Value};
+use crate::store::sql::driver::{Arg, Bounds, Driver, Fault, Value, breaker};
 use crate::store::sql::statements::Statements;
 use crate::store::sql::{Opening, SqlStore};
 use crate::store::{Constraint, StoreError};
@@ -13,6 +14,7 @@ use sqlx::mysql::{
     MySqlRow,
 };
 use sqlx::{Arguments, ConnectOptions, Connection, Executor, MySql, Pool, Row, TypeInfo, ValueRef};
+use std::sync::Arc;
 use std::time::Duration;
 use url::Url;
 
@@ -73,6 +75,7 @@ pub(super) struct Database {
     pub name: String,
     pub address: String,
     pool: Pool<MySql>,
+    breaker: Arc<Breaker>,
 }
 
 impl MySqlDriver {
@@ -80,7 +83,7 @@ impl MySqlDriver {
     pub(super) fn new(settings: &MySqlSettings) -> Result<Self, StoreError> {
         let shards = (0..).map(Shard).zip(&settings.urls);
         let databases = shards.map(|(shard, url)| {
-            Database::new(settings, url)
+            Database::new(settings, shard, url)
                 .map_err(|fault| StoreError::Failed { shard, detail: fault })
         });
         Ok(Self {
@@ -92,7 +95,7 @@ impl MySqlDriver {
 
 impl Database {
     /// The fault does not repeat the address, which may hold a password.
-    fn new(settings: &MySqlSettings, text: &str) -> Result<Self, String> {
+    fn new(settings: &MySqlSettings, shard: Shard, text: &str) -> Result<Self, String> {
         const SHAPE: &str = "a shard's address is mysql://user:password@host:port/database";
         let url = Url::parse(text).map_err(|error| format!("{SHAPE}: {error}"))?;
         let name = url.path().trim_start_matches('/').to_owned();
@@ -108,7 +111,9 @@ impl Database {
             .disable_statement_logging();
         let host = url.host_str().unwrap_or("localhost");
         let address = format!("{host}:{}/{name}", url.port().unwrap_or(3306));
-        Ok(Self { pool: pool(settings, options.clone()), options, name, address })
+        let pool = pool(settings, options.clone());
+        let breaker = breaker::<MySqlDriver>(format!("mysql.{shard}"), vec![pool.clone()]);
+        Ok(Self { options, name, address, pool, breaker })
     }
 }
 
@@ -144,6 +149,10 @@ impl Driver for MySqlDriver {
 
     fn readers(&self, shard: Shard) -> &Pool<MySql> {
         &self.databases[usize::from(shard.0)].pool
+    }
+
+    fn breaker(&self, shard: Shard) -> &Arc<Breaker> {
+        &self.databases[usize::from(shard.0)].breaker
     }
 
     fn address(&self, shard: Shard) -> &str {

@@ -2,11 +2,13 @@
 //! arguments, and what an error means. Everything else is written once, over this.
 
 use super::statements::Statements;
+use crate::breaker::Breaker;
 use crate::domain::{Shard, Timestamp};
 use crate::store::{Constraint, StoreError};
 use futures::future::BoxFuture;
 use serde::{Serialize, Serializer};
-use sqlx::{Database, Pool};
+use sqlx::{ConnectOptions, Connection, Database, Pool};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A value bound to a placeholder.
@@ -112,6 +114,9 @@ pub trait Driver: Send + Sync + 'static {
     /// Where single reads of a shard get theirs.
     fn readers(&self, shard: Shard) -> &Pool<Self::Database>;
 
+    /// What every connection to a shard is asked for at.
+    fn breaker(&self, shard: Shard) -> &Arc<Breaker>;
+
     /// Host, port and database, or the file; no credentials.
     fn address(&self, shard: Shard) -> &str;
 
@@ -192,3 +197,35 @@ pub(super) fn unavailable<D: Driver>(
 
 /// What to do about a database or table that is not there.
 pub const RUN_MIGRATE: &str = ": run `holdfast migrate`";
+
+/// The breaker of a shard whose connections come from these pools, the first of them the writers'.
+/// The probe has a connection of its own, and once it was answered the idle ones are given up:
+/// they are from before the outage.
+pub fn breaker<D: Driver>(dependency: String, pools: Vec<Pool<D::Database>>) -> Arc<Breaker>
+where
+    <D::Database as Database>::Connection: Sized,
+{
+    Breaker::new(dependency, move || {
+        let pools = pools.clone();
+        Box::pin(async move {
+            match probe::<D>(&pools[0]).await {
+                Err(error) if fault_of::<D>(&error) == Fault::Unavailable => {
+                    return Err(error.to_string());
+                }
+                Ok(()) | Err(_) => {}
+            }
+            for pool in &pools {
+                while let Some(idle) = pool.try_acquire() {
+                    drop(idle.detach());
+                }
+            }
+            Ok(())
+        })
+    })
+}
+
+async fn probe<D: Driver>(pool: &Pool<D::Database>) -> Result<(), sqlx::Error> {
+    let mut conn = pool.connect_options().connect().await?;
+    D::script(&mut conn, "SELECT 1").await?;
+    conn.close().await
+}

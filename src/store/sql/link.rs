@@ -1,6 +1,8 @@
-//! A connection on loan from a pool, which goes back only when it is known to be clean.
+//! A connection on loan from a pool, which goes back only when it is known to be clean. Every
+//! statement passes here, and so every one passes the shard's breaker: while that is open no
+//! connection is lent. One that is on loan goes on, so that a COMMIT keeps its meaning.
 
-use super::driver::{Arg, Driver, Value, store_error, unavailable};
+use super::driver::{Arg, Driver, Fault, Value, fault_of, store_error, unavailable};
 use super::row::Row;
 use crate::domain::Shard;
 use crate::store::StoreError;
@@ -10,6 +12,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Handle;
+use tokio::time::Instant;
 
 /// How long a ROLLBACK of an abandoned transaction may take before its connection is closed.
 const ROLLBACK_BOUND: Duration = Duration::from_secs(5);
@@ -55,7 +58,16 @@ impl<D: Driver> Link<D> {
         shard: Shard,
         pool: &sqlx::Pool<D::Database>,
     ) -> Result<Self, StoreError> {
-        let conn = pool.acquire().await.map_err(|error| store_error(&**driver, shard, &error))?;
+        let breaker = driver.breaker(shard);
+        let began =
+            breaker.enter().map_err(|outage| unavailable(&**driver, shard, outage.to_string()))?;
+        let conn = pool.acquire().await.map_err(|error| {
+            match fault_of::<D>(&error) {
+                Fault::Unavailable => breaker.failed(began, &error),
+                _ => breaker.answered(),
+            }
+            store_error(&**driver, shard, &error)
+        })?;
         Ok(Self {
             driver: Arc::clone(driver),
             shard,
@@ -126,7 +138,8 @@ impl<D: Driver> Link<D> {
         })
     }
 
-    /// Runs one thing on the connection; no error means that it did not answer in time.
+    /// Runs one thing on the connection; no error means that it did not answer in time. The breaker
+    /// hears of it either way.
     async fn attempt<'a, T, F, W>(
         &'a mut self,
         then: State,
@@ -136,22 +149,33 @@ impl<D: Driver> Link<D> {
         W: FnOnce(&'a mut <D::Database as Database>::Connection) -> F,
         F: Future<Output = Result<T, sqlx::Error>> + Send + 'a,
     {
-        let Self { bound, state, conn, .. } = self;
+        let Self { bound, state, conn, driver, shard } = self;
+        let (breaker, began) = (driver.breaker(*shard), Instant::now());
         let conn = conn.as_mut().expect("a link has its connection until it is dropped");
         *state = State::Busy;
         let answer = tokio::time::timeout(*bound, work(conn)).await;
         match answer {
             Ok(Ok(answer)) => {
+                breaker.answered();
                 *state = then;
                 Ok(answer)
             }
             Ok(Err(error)) => {
+                match fault_of::<D>(&error) {
+                    Fault::Unavailable if error.as_database_error().is_none() => {
+                        breaker.failed(began, &error);
+                    }
+                    _ => breaker.answered(),
+                }
                 if error.as_database_error().is_some() {
                     *state = State::Failed;
                 }
                 Err(Some(error))
             }
-            Err(_) => Err(None),
+            Err(_) => {
+                breaker.failed(began, &format!("no answer within {bound:?}"));
+                Err(None)
+            }
         }
     }
 

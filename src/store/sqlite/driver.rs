@@ -1,8 +1,9 @@
 //! Connections to SQLite files, and what SQLite's errors mean.
 
 use super::statements::STATEMENTS;
+use crate::breaker::Breaker;
 use crate::domain::{Shard, Timestamp};
-use crate::store::sql::driver::{Arg, Bounds, Driver, Fault, Value};
+use crate::store::sql::driver::{Arg, Bounds, Driver, Fault, Value, breaker};
 use crate::store::sql::statements::Statements;
 use crate::store::sql::{Opening, SqlStore};
 use crate::store::{Constraint, StoreError};
@@ -14,6 +15,7 @@ use sqlx::sqlite::{
 };
 use sqlx::{Arguments, ConnectOptions, Pool, Row, Sqlite, TypeInfo, ValueRef};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// The shards of one cluster in one directory.
@@ -97,6 +99,7 @@ struct File {
     path: String,
     writer: Pool<Sqlite>,
     readers: Pool<Sqlite>,
+    breaker: Arc<Breaker>,
 }
 
 impl File {
@@ -113,7 +116,10 @@ impl File {
                 .max_lifetime(None)
                 .connect_lazy_with(options(&path))
         };
-        Self { path: path.display().to_string(), writer: pool(1), readers: pool(READERS) }
+        let (writer, readers) = (pool(1), pool(READERS));
+        let pools = vec![writer.clone(), readers.clone()];
+        let breaker = breaker::<SqliteDriver>(format!("sqlite.{shard}"), pools);
+        Self { path: path.display().to_string(), writer, readers, breaker }
     }
 }
 
@@ -132,6 +138,10 @@ impl Driver for SqliteDriver {
 
     fn readers(&self, shard: Shard) -> &Pool<Sqlite> {
         &self.files[usize::from(shard.0)].readers
+    }
+
+    fn breaker(&self, shard: Shard) -> &Arc<Breaker> {
+        &self.files[usize::from(shard.0)].breaker
     }
 
     fn address(&self, shard: Shard) -> &str {

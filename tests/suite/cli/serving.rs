@@ -2,6 +2,7 @@
 
 use super::program::{DEADLINE, Program, Running, answer, nowhere};
 use crate::services::{fresh_database, services, unique};
+use crate::wait::eventually;
 use reqwest::{RequestBuilder, Response};
 use serde_json::{Value, json};
 use std::time::Instant;
@@ -131,6 +132,16 @@ async fn it_starts_while_one_shard_of_two_is_down() {
         created["results"].as_array().unwrap().iter().filter(|one| one["status"] == status).count()
     };
     assert!(of(201) > 0 && of(503) > 0 && of(201) + of(503) == 20, "{created}");
+    eventually("the breaker is shown", || async {
+        let ready = answer(&format!("{address}/readyz"), 200).await;
+        let why = dependency(&ready, "mysql.1")["detail"].to_string();
+        let metrics = reqwest::get(format!("{address}/metrics")).await.unwrap();
+        let metrics = metrics.text().await.unwrap();
+        assert!(metrics.contains("holdfast_breaker_state{dependency=\"mysql.0\"} 0"), "{metrics}");
+        why.contains("breaker open since")
+            && metrics.contains("holdfast_breaker_state{dependency=\"mysql.1\"} 2")
+    })
+    .await;
     running.signal("TERM");
     assert_eq!(running.ended().code, Some(0));
 }

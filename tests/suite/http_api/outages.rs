@@ -2,6 +2,9 @@
 
 use super::transfers::{accepted, advance};
 use super::world::{TRANSFER, World};
+use crate::breakers::{self, shards};
+use crate::proxy::Line;
+use crate::wait::eventually;
 use holdfast::domain::State;
 
 #[tokio::test]
@@ -24,6 +27,41 @@ async fn a_shard_that_cannot_be_used_refuses_only_its_own_transfers() {
     assert_eq!(answer["results"][1]["status"], 202);
     world.alter("alice", "UPDATE shard_identity SET generation = generation - 1").await;
     world.transfer("k", TRANSFER).await.expect(202);
+}
+
+/// Callers of a shard that is away are told at once and when to come again; those of others notice
+/// nothing, and nobody has to do anything when it is back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_shard_that_is_away_is_an_answer_at_once() {
+    let (proxy, store) = shards().await;
+    let world = World::on(store);
+    let names = || (0..).map(|number| format!("account-{number}"));
+    let on = |shard| names().find(|name| world.shard_of(name) == shard).unwrap();
+    let (away, other) = (on(breakers::AWAY), on(breakers::OTHER));
+    let (theirs, others) = (TRANSFER.replace("alice", &away), TRANSFER.replace("alice", &other));
+    proxy.line(Line::Silent);
+    let detail = || async { world.store.ping(breakers::AWAY).await.unwrap_err().to_string() };
+    eventually("an open breaker", || async { detail().await.contains("breaker open") }).await;
+    let before = proxy.connections();
+    for number in 0..300 {
+        let refused = world.transfer(&format!("k{number}"), &theirs).await;
+        refused.refused(503, "shard_unavailable");
+        assert_eq!(refused.header("retry-after"), "1");
+        let balance = world.get(&format!("/v1/accounts/{away}/balance")).await;
+        balance.refused(503, "shard_unavailable");
+        world.transfer(&format!("k{number}"), &others).await.expect(202);
+    }
+    assert!(proxy.connections() - before < 100, "asked {}", proxy.connections() - before);
+    proxy.line(Line::Up);
+    eventually("acceptance", || async {
+        let answer = world.transfer("k0", &theirs).await;
+        let accepted = answer.status.as_u16() == 202;
+        if !accepted {
+            answer.refused(503, "shard_unavailable");
+        }
+        accepted
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -85,7 +85,16 @@ impl World {
         let dir = TempDir::new().unwrap();
         let settings = SqliteSettings::new(dir.path());
         sqlite::migrate(&settings, 2, 4).await.unwrap();
-        let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&settings).await.unwrap());
+        let store = SqliteStore::open(&settings).await.unwrap();
+        Self::over(Arc::new(store), cache, dir)
+    }
+
+    /// On shards of a server.
+    pub fn on(store: impl Store) -> Self {
+        Self::over(Arc::new(store), None, TempDir::new().unwrap())
+    }
+
+    fn over(store: Arc<dyn Store>, cache: Option<BalanceCache>, dir: TempDir) -> Self {
         let log = EmbeddedBroker::open(EmbeddedSettings::new(dir.path().join("log"))).unwrap();
         let context = Arc::new(Context {
             store: store.clone(),

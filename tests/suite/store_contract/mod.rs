@@ -9,7 +9,6 @@ mod mysql_only;
 mod operations;
 mod outbox;
 mod projection;
-mod proxy;
 mod reconcile;
 mod reversals;
 mod sqlite_only;

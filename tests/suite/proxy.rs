@@ -1,9 +1,10 @@
-//! A proxy between the store and MySQL that can lose things.
+//! A proxy between the product and a server, which can lose things.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 
 /// What happens to a COMMIT.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,29 +20,49 @@ pub enum Commits {
     LoseRequest = 3,
 }
 
+/// What happens to connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Line {
+    /// They work.
+    Up,
+    /// They break, and so does every new one.
+    Cut,
+    /// Those that are there work, new ones break.
+    Full,
+    /// They stand, and nothing comes through until it is over.
+    Silent,
+}
+
 /// Listens on a loopback port.
 pub struct Proxy {
     commits: Arc<AtomicU8>,
+    line: watch::Sender<Line>,
+    connections: Arc<AtomicUsize>,
     port: u16,
     accept: tokio::task::JoinHandle<()>,
 }
 
 impl Proxy {
-    /// To the server of a MySQL URL; `port` 0 takes any.
+    /// To the server of a URL; `port` 0 takes any.
     pub async fn start(url: &str, port: u16) -> Self {
         let server = url::Url::parse(url).unwrap();
         let address = format!("{}:{}", server.host_str().unwrap(), server.port().unwrap());
         let listener = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let commits = Arc::new(AtomicU8::new(0));
-        let mode = Arc::clone(&commits);
+        let (commits, line) = (Arc::new(AtomicU8::new(0)), watch::Sender::new(Line::Up));
+        let connections = Arc::new(AtomicUsize::new(0));
+        let (mode, state, count) = (commits.clone(), line.subscribe(), connections.clone());
         let accept = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
+                count.fetch_add(1, Ordering::SeqCst);
+                if matches!(*state.borrow(), Line::Cut | Line::Full) {
+                    continue;
+                }
                 let server = TcpStream::connect(&address).await.unwrap();
-                tokio::spawn(carry(client, server, Arc::clone(&mode)));
+                tokio::spawn(carry(client, server, Arc::clone(&mode), state.clone()));
             }
         });
-        Self { commits, port, accept }
+        Self { commits, line, connections, port, accept }
     }
 
     /// The URL of a database as it is reached through here. Not encrypted: it is read on the way.
@@ -51,8 +72,23 @@ impl Proxy {
         format!("{url}?ssl-mode=disabled")
     }
 
+    /// Where it listens.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     pub fn commits(&self, commits: Commits) {
         self.commits.store(commits as u8, Ordering::SeqCst);
+    }
+
+    /// From now on.
+    pub fn line(&self, line: Line) {
+        self.line.send_replace(line);
+    }
+
+    /// How many connections were asked for so far, also in vain.
+    pub fn connections(&self) -> usize {
+        self.connections.load(Ordering::SeqCst)
     }
 }
 
@@ -62,11 +98,22 @@ impl Drop for Proxy {
     }
 }
 
-async fn carry(mut client: TcpStream, mut server: TcpStream, mode: Arc<AtomicU8>) {
+async fn carry(
+    mut client: TcpStream,
+    mut server: TcpStream,
+    mode: Arc<AtomicU8>,
+    mut line: watch::Receiver<Line>,
+) {
     let (mut up, mut down) = ([0; 65536], [0; 65536]);
     loop {
+        let works = match *line.borrow_and_update() {
+            Line::Up | Line::Full => true,
+            Line::Silent => false,
+            Line::Cut => return,
+        };
         tokio::select! {
-            Ok(read) = client.read(&mut up) => {
+            Ok(()) = line.changed() => {}
+            Ok(read) = client.read(&mut up), if works => {
                 let commit = up[..read].ends_with(b"\x03COMMIT");
                 let mode = if commit { mode.load(Ordering::SeqCst) } else { 0 };
                 if read == 0 || mode == Commits::LoseRequest as u8 {
@@ -80,7 +127,7 @@ async fn carry(mut client: TcpStream, mut server: TcpStream, mode: Arc<AtomicU8>
                     return;
                 }
             }
-            Ok(read) = server.read(&mut down) => {
+            Ok(read) = server.read(&mut down), if works => {
                 if read == 0 || client.write_all(&down[..read]).await.is_err() {
                     return;
                 }
