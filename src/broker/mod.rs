@@ -256,9 +256,18 @@ pub trait Broker: Send + Sync + 'static {
     /// Where a group stands in these topics.
     async fn lag(&self, group: &Group, topics: &[Topic]) -> Result<Vec<PartitionLag>, BrokerError>;
 
-    /// The first record at or after this position, without being a member of any group; none
-    /// where nothing has been written there yet.
-    async fn read_at(&self, position: Position) -> Result<Option<Delivered>, BrokerError>;
+    /// Records at and after this position, in order, without being a member of any group: at most
+    /// `max`, fewer where fewer are at hand, at least one where anything has been written there.
+    async fn read_from(
+        &self,
+        position: Position,
+        max: usize,
+    ) -> Result<Vec<Delivered>, BrokerError>;
+
+    /// The first of them; none where nothing has been written there yet.
+    async fn read_at(&self, position: Position) -> Result<Option<Delivered>, BrokerError> {
+        Ok(self.read_from(position, 1).await?.into_iter().next())
+    }
 
     /// Whether it answers.
     async fn ping(&self) -> Result<(), BrokerError>;

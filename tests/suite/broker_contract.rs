@@ -53,6 +53,7 @@ contract! {
     a_producer_that_failed_refuses_everything
     lag_is_the_distance_between_what_is_written_and_what_is_committed
     read_at_finds_a_record_without_joining_a_group
+    a_partition_is_read_from_any_offset_without_joining_a_group
 }
 
 async fn records_of_a_partition_arrive_in_the_order_of_their_sending(fixture: Fixture) {
@@ -336,4 +337,21 @@ async fn read_at_finds_a_record_without_joining_a_group(fixture: Fixture) {
     assert_eq!(at(0, 0).await, None);
     send(&fixture, vec![record(1, 5)]).await;
     assert_eq!(sent(&at(1, 5).await.expect("it was written since")), 5);
+}
+
+/// However a broker cuts it into pieces.
+async fn a_partition_is_read_from_any_offset_without_joining_a_group(fixture: Fixture) {
+    send(&fixture, (0..300).map(|n| record(1, n)).collect()).await;
+    let mut read = Vec::new();
+    loop {
+        let offset = 100 + read.len() as i64;
+        let position = Position { topic: TOPIC, partition: Partition(1), offset };
+        let records = within("read_from", fixture.broker.read_from(position, 70)).await.unwrap();
+        if records.is_empty() {
+            break;
+        }
+        assert!(records.len() <= 70);
+        read.extend(records.iter().map(sent));
+    }
+    assert_eq!(read, (100..300).collect::<Vec<_>>());
 }

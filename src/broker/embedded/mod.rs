@@ -202,14 +202,18 @@ impl Broker for EmbeddedBroker {
         Ok(topics.iter().flat_map(|topic| state.lag(&group, *topic)).collect())
     }
 
-    async fn read_at(&self, position: Position) -> Result<Option<Delivered>, BrokerError> {
+    async fn read_from(
+        &self,
+        position: Position,
+        max: usize,
+    ) -> Result<Vec<Delivered>, BrokerError> {
         let place = (position.topic, position.partition);
         let found = {
             let state = self.log.shared.state();
             state.end(place).ok_or_else(|| BrokerError::Topic(position.topic.to_string()))?;
-            state.find(place, position.offset, 1)
+            state.find(place, position.offset, max)
         };
-        Ok(client::read(&self.log.shared, found).await?.into_iter().next())
+        client::read(&self.log.shared, found).await
     }
 
     async fn ping(&self) -> Result<(), BrokerError> {

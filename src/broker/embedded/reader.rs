@@ -111,17 +111,20 @@ impl Broker for EmbeddedReader {
         .await
     }
 
-    async fn read_at(&self, position: Position) -> Result<Option<Delivered>, BrokerError> {
+    async fn read_from(
+        &self,
+        position: Position,
+        max: usize,
+    ) -> Result<Vec<Delivered>, BrokerError> {
         self.with_state(move |state| {
             let place = (position.topic, position.partition);
             state.end(place).ok_or_else(|| BrokerError::Topic(position.topic.to_string()))?;
-            match state.find(place, position.offset, 1) {
-                Found::Nothing => Ok(None),
+            match state.find(place, position.offset, max) {
+                Found::Nothing => Ok(Vec::new()),
                 Found::Hot(_) => unreachable!("only a writer has records in memory"),
-                Found::Cold(cold) => match cold.run(usize::MAX) {
-                    Ok(records) => Ok(records.into_iter().next()),
-                    Err(error) => Err(BrokerError::Broken(error.to_string())),
-                },
+                Found::Cold(cold) => {
+                    cold.run(usize::MAX).map_err(|error| BrokerError::Broken(error.to_string()))
+                }
             }
         })
         .await

@@ -123,8 +123,12 @@ impl Broker for KafkaBroker {
         self.observe(move |observer| observer.lag(&group, &topics)).await
     }
 
-    async fn read_at(&self, position: Position) -> Result<Option<Delivered>, BrokerError> {
-        self.observe(move |observer| observer.read_at(position)).await
+    async fn read_from(
+        &self,
+        position: Position,
+        max: usize,
+    ) -> Result<Vec<Delivered>, BrokerError> {
+        self.observe(move |observer| observer.read_from(position, max)).await
     }
 
     async fn ping(&self) -> Result<(), BrokerError> {

@@ -222,8 +222,12 @@ impl Observer {
         }
     }
 
-    /// The first record at or after a position.
-    pub(super) fn read_at(&self, position: Position) -> Result<Option<Delivered>, BrokerError> {
+    /// Records at and after a position, at most `max`.
+    pub(super) fn read_from(
+        &self,
+        position: Position,
+        max: usize,
+    ) -> Result<Vec<Delivered>, BrokerError> {
         let Position { topic, partition, offset } = position;
         let name = self.settings.topic(topic);
         let reader = lock(&self.reader);
@@ -238,24 +242,28 @@ impl Observer {
         })?;
         let from = offset.max(start);
         if from >= end {
-            return Ok(None);
+            return Ok(Vec::new());
         }
         let list = self.list(&[(topic, partition)], Offset::Offset(from))?;
         reader.assign(&list).map_err(|error| self.failed(&error))?;
-        let found = self.poll_for(&reader, &name, Position { offset: from, ..position });
+        let last = end.min(from.saturating_add(i64::try_from(max).unwrap_or(i64::MAX))) - 1;
+        let found = self.poll_for(&reader, &name, Position { offset: from, ..position }, last);
         reader.unassign().map_err(|error| self.failed(&error))?;
-        found.map(Some)
+        found
     }
 
+    /// What stands from here to the offset `last`, as far as it comes in time.
     fn poll_for(
         &self,
         reader: &Client,
         name: &str,
         from: Position,
-    ) -> Result<Delivered, BrokerError> {
+        last: i64,
+    ) -> Result<Vec<Delivered>, BrokerError> {
         let names = Names::from([(name.to_owned(), from.topic)]);
         let deadline = Instant::now() + TIMEOUT;
-        let mut last = "no answer in time".to_owned();
+        let mut fault = "no answer in time".to_owned();
+        let mut all: Vec<Delivered> = Vec::new();
         while let Some(left) = deadline.checked_duration_since(Instant::now()) {
             match reader.poll(left) {
                 Some(Ok(message)) => match deliver(&message, &names) {
@@ -263,15 +271,21 @@ impl Observer {
                         if found.position.partition == from.partition
                             && found.position.offset >= from.offset =>
                     {
-                        return Ok(found);
+                        let offset = found.position.offset;
+                        if offset <= last || all.is_empty() {
+                            all.push(found);
+                        }
+                        if offset >= last {
+                            return Ok(all);
+                        }
                     }
                     Some(_) | None => {}
                 },
-                Some(Err(error)) => last = error.to_string(),
+                Some(Err(error)) => fault = error.to_string(),
                 None => {}
             }
         }
-        Err(self.settings.unavailable(last))
+        if all.is_empty() { Err(self.settings.unavailable(fault)) } else { Ok(all) }
     }
 
     /// Whether the cluster answers.

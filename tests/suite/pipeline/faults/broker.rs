@@ -148,9 +148,13 @@ impl Broker for FaultyBroker {
         self.inner.lag(&self.faults.group(group), topics).await
     }
 
-    async fn read_at(&self, position: Position) -> Result<Option<Delivered>, BrokerError> {
+    async fn read_from(
+        &self,
+        position: Position,
+        max: usize,
+    ) -> Result<Vec<Delivered>, BrokerError> {
         self.faults.reach()?;
-        self.inner.read_at(position).await
+        self.inner.read_from(position, max).await
     }
 
     async fn ping(&self) -> Result<(), BrokerError> {
