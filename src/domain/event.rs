@@ -3,6 +3,7 @@
 //! The value's shape is fixed by `schemas/transfer-event.v1.json`; amounts are decimal strings.
 
 use super::account::{AccountKind, AccountRow, AccountStatus, coded};
+use super::claim::NewTransfer;
 use super::currency::Currency;
 use super::ids::{
     AccountId, Client, ClusterId, Generation, IdempotencyKey, Partition, Shard, TransferId,
@@ -11,6 +12,7 @@ use super::money::{Money, format_minor, parse_signed_minor};
 use super::time::Timestamp;
 use super::transfer::{Reason, State, Terms};
 use serde::{Deserialize, Serialize};
+use std::fmt::Write as _;
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -65,6 +67,9 @@ pub struct RequestDetails {
     pub idempotency_key: IdempotencyKey,
     /// Fingerprint of what was asked, in hexadecimal.
     pub fingerprint: String,
+    /// How it was computed.
+    #[serde(default = "first_version")]
+    pub fingerprint_version: u8,
     /// The caller's text.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub description: Option<String>,
@@ -74,6 +79,40 @@ pub struct RequestDetails {
     /// The caller's metadata, a JSON object of strings, as text.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub metadata: Option<String>,
+}
+
+const fn first_version() -> u8 {
+    1
+}
+
+impl RequestDetails {
+    /// What is published of a request.
+    pub fn of(transfer: &NewTransfer) -> Self {
+        Self {
+            client: transfer.claim.client.clone(),
+            idempotency_key: transfer.claim.key.clone(),
+            fingerprint: transfer.fingerprint.iter().fold(String::new(), |mut text, byte| {
+                let _ = write!(text, "{byte:02x}");
+                text
+            }),
+            fingerprint_version: transfer.fingerprint_version,
+            description: transfer.description.clone(),
+            reference: transfer.reference.clone(),
+            metadata: transfer.metadata.clone(),
+        }
+    }
+
+    /// The fingerprint's 32 bytes, if it is one.
+    pub fn fingerprint_bytes(&self) -> Option<[u8; 32]> {
+        let mut bytes = [0; 32];
+        if self.fingerprint.len() != 64 || !self.fingerprint.is_ascii() {
+            return None;
+        }
+        for (at, byte) in bytes.iter_mut().enumerate() {
+            *byte = u8::from_str_radix(&self.fingerprint[2 * at..2 * at + 2], 16).ok()?;
+        }
+        Some(bytes)
+    }
 }
 
 /// The account row as it stood in the transaction that read or wrote it; projections are made of

@@ -12,7 +12,6 @@ use crate::domain::{
 use crate::store::{NewTransfer, StoreError, TransferRecord, Tx, Work, transact};
 use async_trait::async_trait;
 use std::collections::{BTreeSet, HashMap};
-use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
@@ -269,7 +268,7 @@ impl Intake<'_> {
             .map(|(transfer, traceparent)| {
                 let mut event =
                     identity.stamp(transfer.at).event(EventType::Requested, &transfer.terms);
-                event.request = Some(details(transfer));
+                event.request = Some(RequestDetails::of(transfer));
                 event.traceparent = traceparent;
                 envelope::record(&event, map)
             })
@@ -310,20 +309,6 @@ fn exceeds(asked: &Asked, left: i64) -> Refusal {
     Refusal::ReversalExceedsOriginal {
         original: original.id,
         left: format_minor(left, original.amount.currency()),
-    }
-}
-
-fn details(transfer: &NewTransfer) -> RequestDetails {
-    RequestDetails {
-        client: transfer.claim.client.clone(),
-        idempotency_key: transfer.claim.key.clone(),
-        fingerprint: transfer.fingerprint.iter().fold(String::new(), |mut text, byte| {
-            let _ = write!(text, "{byte:02x}");
-            text
-        }),
-        description: transfer.description.clone(),
-        reference: transfer.reference.clone(),
-        metadata: transfer.metadata.clone(),
     }
 }
 

@@ -6,10 +6,11 @@ use crate::broker::{BrokerError, Producer, Record, envelope};
 use crate::cancel::{cancel_requested, refuse};
 use crate::context::Context;
 use crate::domain::{
-    EntryRow, Event, EventType, PivotDecision, Reason, Shard, State, Timestamp, TransferId,
+    EntryRow, Event, EventType, PivotDecision, Reason, RequestDetails, Shard, State, Timestamp,
+    TransferId,
 };
 use crate::roles::Role;
-use crate::store::{StoreError, StuckTransfer};
+use crate::store::{ClaimKey, StoreError, StuckTransfer, TransferRecord};
 use rand::Rng;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -70,13 +71,20 @@ impl<'a> Round<'a> {
     pub async fn run(&self) -> Result<usize, RoundError> {
         let due = self.context.store.stuck(self.shard, ROUND).await?;
         let pivots = self.pivots(&due).await;
+        let decided: Vec<(&StuckTransfer, Action)> = due
+            .iter()
+            .map(|stuck| {
+                let pivot = pivots.get(&stuck.row.terms.id).copied().unwrap_or(None);
+                (stuck, decide(stuck, &self.surroundings(stuck, pivot)))
+            })
+            .collect();
+        let requests = self.requests(&decided).await?;
         let mut records = Vec::new();
         let mut seen = Vec::new();
-        for stuck in &due {
+        for (stuck, action) in decided {
             let id = stuck.row.terms.id;
-            let pivot = pivots.get(&id).copied().unwrap_or(None);
-            let action = decide(stuck, &self.surroundings(stuck, pivot));
-            let attempts = match self.act(stuck, action, &mut records).await {
+            let request = requests.get(&id).cloned();
+            let attempts = match self.act(stuck, action, request, &mut records).await {
                 Ok(attempts) => attempts,
                 Err(error) => {
                     tracing::info!(transfer = %id, %error, "a transfer that stands still is looked at later");
@@ -97,13 +105,14 @@ impl<'a> Round<'a> {
         &self,
         stuck: &StuckTransfer,
         action: Action,
+        request: Option<RequestDetails>,
         records: &mut Vec<Record>,
     ) -> Result<u32, StoreError> {
         let terms = &stuck.row.terms;
         let name = match action {
             Action::Leave | Action::Forget => return Ok(stuck.attempts),
             Action::Emit(kind) => {
-                records.push(self.event(stuck, kind));
+                records.push(self.event(stuck, kind, request));
                 kind.as_str()
             }
             Action::Refuse => {
@@ -120,10 +129,42 @@ impl<'a> Round<'a> {
         Ok(stuck.attempts + 1)
     }
 
-    fn event(&self, stuck: &StuckTransfer, kind: EventType) -> Record {
+    fn event(
+        &self,
+        stuck: &StuckTransfer,
+        kind: EventType,
+        request: Option<RequestDetails>,
+    ) -> Record {
         let stamp = self.context.store.identity().stamp(self.now);
-        let event = Event { attempt: stuck.attempts + 2, ..stamp.event(kind, &stuck.row.terms) };
+        let attempt = stuck.attempts + 2;
+        let event = Event { attempt, request, ..stamp.event(kind, &stuck.row.terms) };
         envelope::record(&event, self.context.store.map())
+    }
+
+    /// What ingress was asked for, of the transfers that are to be emitted as requested again: with
+    /// it they can be made again, with their claims, should the shard lose them.
+    async fn requests(
+        &self,
+        decided: &[(&StuckTransfer, Action)],
+    ) -> Result<HashMap<TransferId, RequestDetails>, StoreError> {
+        let requested = decided
+            .iter()
+            .filter(|(_, action)| *action == Action::Emit(EventType::Requested))
+            .map(|(stuck, _)| stuck.row.terms.id);
+        let ids: Vec<TransferId> = requested.collect();
+        if ids.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let (store, shard) = (&self.context.store, self.shard);
+        let records = store.transfer_records(shard, &ids).await?;
+        let keys: Vec<ClaimKey> = records.iter().map(|record| record.claim.clone()).collect();
+        let claims = store.begin(shard).await?.claims(&keys).await?;
+        let details = |record: TransferRecord| {
+            let claim = claims.get(&record.claim)?;
+            let id = record.row.terms.id;
+            (claim.transfer == id).then(|| (id, RequestDetails::of(&record.into_new(claim))))
+        };
+        Ok(records.into_iter().filter_map(details).collect())
     }
 
     fn surroundings(&self, stuck: &StuckTransfer, pivot: Option<Option<Decided>>) -> Surroundings {

@@ -79,6 +79,22 @@ pub struct TransferRecord {
     pub final_cause: Cause,
 }
 
+impl TransferRecord {
+    /// As it was inserted, with what its claim says.
+    pub fn into_new(self, claim: &Claim) -> NewTransfer {
+        NewTransfer {
+            terms: self.row.terms,
+            claim: self.claim,
+            fingerprint: claim.fingerprint,
+            fingerprint_version: claim.fingerprint_version,
+            description: self.description,
+            reference: self.reference,
+            metadata: self.metadata,
+            at: self.row.requested_at,
+        }
+    }
+}
+
 /// An unsent row of the outbox: the records of one transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OutboxRow {

@@ -104,6 +104,7 @@ fn any_request() -> impl Strategy<Value = RequestDetails> {
             client: client.parse().unwrap(),
             idempotency_key: key.parse().unwrap(),
             fingerprint,
+            fingerprint_version: 1,
             description,
             reference,
             metadata,
