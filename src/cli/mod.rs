@@ -15,6 +15,7 @@ pub mod migrate;
 mod operator;
 mod output;
 pub mod reconcile;
+mod reconcile_recover;
 pub mod serve;
 pub mod status;
 mod target;

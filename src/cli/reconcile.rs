@@ -1,9 +1,9 @@
-//! `reconcile`: whether all the money is where it should be.
+//! `reconcile`: whether all the money is where it should be, and putting it there after a promotion.
 
 use super::exit::{Ended, Outcome};
 use super::output::{OutputArgs, Table, print, value};
 use super::target::TargetArgs;
-use super::{ConfigArgs, examples};
+use super::{ConfigArgs, examples, reconcile_recover};
 use crate::reconciler::audit::{self, Report};
 use crate::runtime::backend::Opening;
 use clap::{Args, Subcommand};
@@ -24,6 +24,8 @@ pub struct ReconcileCommand {
 enum What {
     /// Audit the whole ledger, also while it runs; exit with 3 if anything is wrong
     Check(Check),
+    /// Make both sides of every transfer agree again after a promotion that may have lost commits
+    Recover(reconcile_recover::Recover),
 }
 
 #[derive(Args, Debug)]
@@ -40,7 +42,13 @@ struct Check {
 
 /// Runs one of them.
 pub async fn run(command: ReconcileCommand, args: &ConfigArgs) -> Ended {
-    let What::Check(command) = command.what;
+    match command.what {
+        What::Check(command) => check(command, args).await,
+        What::Recover(command) => reconcile_recover::run(command, args).await,
+    }
+}
+
+async fn check(command: Check, args: &ConfigArgs) -> Ended {
     let target = command.target.open(args, Opening::AllShards).await?;
     let report = audit::check(&target.context).await?;
     print(command.output.format, || table(&report), || json(&report));

@@ -8,6 +8,7 @@
 pub mod audit;
 mod dead_letters;
 mod decide;
+pub mod recover;
 mod redrive;
 
 pub use decide::{Action, PivotLook, Surroundings, decide};

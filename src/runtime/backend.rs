@@ -87,7 +87,7 @@ async fn absent_shards(mysql: &MySql) -> Vec<StoreError> {
 pub async fn open_for_command(config: &Config, opening: Opening) -> anyhow::Result<Backend> {
     let Some(mysql) = &config.mysql else {
         require_embedded(&config.data)?;
-        let store = Arc::new(SqliteStore::open(&SqliteSettings::new(&config.data)).await?);
+        let store = Arc::new(SqliteStore::open(&SqliteSettings::new(&config.data), opening).await?);
         let broker = Arc::new(EmbeddedBroker::open_read_only(log_dir(&config.data))?);
         return Ok(Backend { store, broker, cache: None, services: EMBEDDED });
     };
@@ -102,7 +102,8 @@ pub async fn open_or_create_embedded(
 ) -> anyhow::Result<Backend> {
     let broker = open_log(&config.data)?;
     create_embedded(config, shards, &broker).await?;
-    let store = Arc::new(SqliteStore::open(&SqliteSettings::new(&config.data)).await?);
+    let store =
+        Arc::new(SqliteStore::open(&SqliteSettings::new(&config.data), Opening::AllShards).await?);
     Ok(Backend { store, broker: Arc::new(broker), cache: None, services: EMBEDDED })
 }
 

@@ -79,7 +79,7 @@ async fn pending_embedded(config: &Config) -> anyhow::Result<Vec<Step>> {
     }
     let mut steps = to_do(&shards);
     let (topics, log) = (topics(shards.len()), backend::log_dir(&config.data));
-    let stored = SqliteStore::open(&settings).await;
+    let stored = SqliteStore::open(&settings, Opening::AllShards).await;
     let partitions = stored.map_or(config.kafka.partitions, |store| store.map().partitions());
     match EmbeddedBroker::open_read_only(&log) {
         Ok(broker) => steps.extend(missing(&broker, &topics, partitions).await?),

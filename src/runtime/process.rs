@@ -12,7 +12,9 @@ use crate::domain::Client;
 use crate::ingress::Ingress;
 use crate::ingress::http::{self, HttpExtras};
 use crate::roles::Role;
+use crate::store::Store;
 use crate::telemetry::Metrics;
+use anyhow::bail;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,6 +40,7 @@ pub async fn serve(config: &Config) -> anyhow::Result<()> {
         () = stop.cancelled() => return Ok(()),
         backend = backend::connect(config, &waiting) => backend?,
     };
+    refuse_unrecovered(&*backend.store).await?;
     let process = Process::new(backend, config, condition, waiting, door);
     process.let_in(extras);
     process.run(stop, config.stop_timeout).await
@@ -54,6 +57,7 @@ pub async fn dev(
     let condition = Condition::starting();
     let extras = extras(&condition)?;
     let backend = backend::open_or_create_embedded(config, shards).await?;
+    refuse_unrecovered(&*backend.store).await?;
     let door = Door::open(&config.listen, http::probes(extras.clone(), true)).await?;
     let address = door.address();
     let everything = Config { roles: Role::ALL.to_vec(), shards: None, ..config.clone() };
@@ -62,6 +66,20 @@ pub async fn dev(
     process.let_in(extras);
     greet(address);
     process.run(stop, config.stop_timeout).await
+}
+
+/// No role works while a recovery is not finished: what does not agree yet would be driven on as if
+/// it did. A shard that does not answer says nothing; the others say the same.
+async fn refuse_unrecovered(store: &dyn Store) -> anyhow::Result<()> {
+    for shard in store.map().all_shards() {
+        if let Ok(true) = store.recovery_unfinished(shard).await {
+            bail!(
+                "a recovery was begun and is not finished: run `holdfast reconcile recover` for \
+                 the shard that was promoted, then start this process again"
+            );
+        }
+    }
+    Ok(())
 }
 
 /// For ingress, and for the probes of a process that was given an address for them.

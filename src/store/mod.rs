@@ -7,6 +7,7 @@
 mod audit;
 pub mod mysql;
 mod operations;
+mod recovery;
 mod rows;
 mod sql;
 pub mod sqlite;
@@ -17,6 +18,7 @@ pub use operations::{
     Act, ActFilter, Action, Actor, Handled, LetterMark, LoggedAct, NEWEST, Operations,
     OperationsTx, Quarantined,
 };
+pub use recovery::{Lease, Recovery};
 pub use rows::{
     AccountChange, AccountFilter, AccountRecord, AccountSettings, BalanceRow, Cause, Claim,
     ClaimKey, Entry, EntryRow, Identity, Mark, NewTransfer, OutboxRow, Side, StageWrite, Standing,
@@ -223,7 +225,7 @@ pub fn expect_rows(
 
 /// The port. Reads outside [`Tx`] see committed rows; each is one statement unless said otherwise.
 #[async_trait]
-pub trait Store: Audit + Operations + Send + Sync + 'static {
+pub trait Store: Audit + Operations + Recovery + Send + Sync + 'static {
     /// The map that all shards agreed on when the store was opened.
     fn map(&self) -> &ShardMap;
 

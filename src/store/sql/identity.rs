@@ -88,6 +88,9 @@ pub enum Opening {
     /// One is enough: a process that serves starts while a shard is down, whose identity is then
     /// compared when it answers.
     AnyShard,
+    /// All of them, in whichever generation each is: for recovery, which may have been interrupted
+    /// while it raised them. Nothing can be written to one of another generation than the first's.
+    AnyGeneration,
 }
 
 impl<D: Driver> SqlStore<D> {
@@ -107,8 +110,12 @@ impl<D: Driver> SqlStore<D> {
                 }
                 answer => answer?,
             };
-            let expected = first.get_or_insert_with(|| (found.identity.clone(), map));
-            compare(&expected.0, shard, driver.address(shard), &found)?;
+            let (first, _) = first.get_or_insert_with(|| (found.identity.clone(), map));
+            let mut expected = first.clone();
+            if opening == Opening::AnyGeneration {
+                expected.generation = found.identity.generation;
+            }
+            compare(&expected, shard, driver.address(shard), &found)?;
             verified.push(AtomicBool::new(true));
         }
         let Some((identity, map)) = first else {

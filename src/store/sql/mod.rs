@@ -15,6 +15,7 @@ mod operations;
 mod outbox;
 mod projection;
 mod reconcile;
+mod recovery;
 mod row;
 mod stages;
 pub mod statements;

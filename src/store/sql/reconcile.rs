@@ -161,7 +161,10 @@ fn stuck(mut row: super::Row) -> Result<Result<StuckTransfer, TransferId>, Store
 }
 
 /// Puts transfers on the list, due at once; those on it stay as they are.
-async fn list<D: Driver>(tx: &mut SqlTx<D>, ids: Vec<TransferId>) -> Result<(), StoreError> {
+pub(super) async fn list<D: Driver>(
+    tx: &mut SqlTx<D>,
+    ids: Vec<TransferId>,
+) -> Result<(), StoreError> {
     if ids.is_empty() {
         return Ok(());
     }

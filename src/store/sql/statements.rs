@@ -168,6 +168,18 @@ pub(super) const OUTBOX_DEPTH: &str =
 pub(super) const TAKE_LEASE: &str = "UPDATE leases SET holder = ?, expires_at = ? \
     WHERE name = ? AND (holder = ? OR expires_at <= ?)";
 
+pub(super) const SET_LEASE: &str = "UPDATE leases SET expires_at = ? WHERE name = ?";
+
+pub(super) const LEASE_END: &str = "SELECT expires_at FROM leases WHERE name = ?";
+
+/// Those that have not run out, but for one.
+pub(super) const LEASES: &str = "SELECT name, holder, expires_at FROM leases \
+    WHERE expires_at > ? AND name <> ? ORDER BY name";
+
+/// Waits for every transaction that has read the row in share mode.
+pub(super) const RAISE_GENERATION: &str = "UPDATE shard_identity SET generation = ? \
+    WHERE id = 1 AND cluster_id = ? AND shard = ? AND generation < ?";
+
 pub(super) const MOVE_MARK: &str = "UPDATE reconciler_mark SET position = ? WHERE name = ?";
 
 pub(super) const SCAN_TRANSFERS: &str = "SELECT id, state FROM transaction_status \

@@ -71,13 +71,13 @@ pub(super) fn options(file: &Path) -> SqliteConnectOptions {
 
 impl SqliteStore {
     /// Opens the files of a directory that was migrated.
-    pub async fn open(settings: &SqliteSettings) -> Result<Self, StoreError> {
+    pub async fn open(settings: &SqliteSettings, opening: Opening) -> Result<Self, StoreError> {
         let shards = settings.existing_shards();
         if shards == 0 {
             let detail = format!("{} has no shard: run `holdfast migrate`", settings.dir.display());
             return Err(StoreError::Failed { shard: Shard(0), detail });
         }
-        Self::open_with(SqliteDriver::new(settings, shards), Opening::AllShards).await
+        Self::open_with(SqliteDriver::new(settings, shards), opening).await
     }
 }
 

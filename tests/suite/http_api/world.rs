@@ -12,7 +12,7 @@ use holdfast::domain::{AccountChange, AccountId, Shard, TransferId};
 use holdfast::ingress::Ingress;
 use holdfast::ingress::http::{DependencyStatus, Health, HttpExtras, router};
 use holdfast::store::sqlite::{self, SqliteSettings, SqliteStore};
-use holdfast::store::{AccountFilter, Store};
+use holdfast::store::{AccountFilter, Opening, Store};
 use serde_json::Value;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions, Connection};
@@ -85,7 +85,7 @@ impl World {
         let dir = TempDir::new().unwrap();
         let settings = SqliteSettings::new(dir.path());
         sqlite::migrate(&settings, 2, 4).await.unwrap();
-        let store = SqliteStore::open(&settings).await.unwrap();
+        let store = SqliteStore::open(&settings, Opening::AllShards).await.unwrap();
         Self::over(Arc::new(store), cache, dir)
     }
 

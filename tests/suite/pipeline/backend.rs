@@ -119,7 +119,7 @@ async fn embedded(shards: u16, partitions: u32) -> Ports {
     let place = TempDir::new().unwrap();
     let settings = sqlite_settings(&place);
     sqlite::migrate(&settings, shards, partitions).await.unwrap();
-    let store = SqliteStore::open(&settings).await.unwrap();
+    let store = SqliteStore::open(&settings, Opening::AllShards).await.unwrap();
     let log = EmbeddedSettings::new(place.path().join("log"));
     Ports {
         store: Arc::new(store),

@@ -10,6 +10,7 @@ mod operations;
 mod outbox;
 mod projection;
 mod reconcile;
+mod recovery;
 mod reversals;
 mod sqlite_only;
 mod transactions;
@@ -87,6 +88,12 @@ contract! {
         work_is_run_again_as_a_whole_or_given_up,
         times_are_the_databases_own,
         a_shard_that_is_not_there_is_an_error;
+    cluster recovery:
+        a_raised_generation_shuts_out_all_that_came_before,
+        a_recovery_that_was_interrupted_is_seen_and_begun_again,
+        raising_the_generation_waits_for_transactions_under_way,
+        leases_are_seen_until_they_run_out,
+        watched_transfers_are_due_at_once;
     cluster reversals:
         what_is_reversed_is_raised_and_lowered,
         what_is_reversed_is_never_below_zero,

@@ -102,11 +102,13 @@ impl Databases {
     }
 
     pub async fn open(&self) -> Result<Arc<dyn Store>, StoreError> {
+        self.open_for(Opening::AllShards).await
+    }
+
+    pub async fn open_for(&self, opening: Opening) -> Result<Arc<dyn Store>, StoreError> {
         Ok(match self {
-            Self::Sqlite(settings, _) => Arc::new(SqliteStore::open(settings).await?),
-            Self::MySql(settings) => {
-                Arc::new(MySqlStore::open(settings, Opening::AllShards).await?)
-            }
+            Self::Sqlite(settings, _) => Arc::new(SqliteStore::open(settings, opening).await?),
+            Self::MySql(settings) => Arc::new(MySqlStore::open(settings, opening).await?),
         })
     }
 

@@ -3,13 +3,14 @@
 use super::tx::FaultyTx;
 use async_trait::async_trait;
 use holdfast::domain::{
-    AccountId, Client, EntryRow, IdempotencyKey, Partition, Shard, Timestamp, TransferId,
+    AccountId, Client, EntryRow, Generation, IdempotencyKey, Partition, Shard, Timestamp,
+    TransferId,
 };
 use holdfast::routing::ShardMap;
 use holdfast::store::{
     AccountFilter, AccountRecord, ActFilter, Audit, AuditSnapshot, BalanceRow, CreditFact,
-    Identity, LetterMark, LoggedAct, Mark, Operations, OutboxRow, Quarantined, SourceFact,
-    Standing, Store, StoreError, StuckTransfer, TransferFilter, TransferRecord, Tx,
+    Identity, Lease, LetterMark, LoggedAct, Mark, Operations, OutboxRow, Quarantined, Recovery,
+    SourceFact, Standing, Store, StoreError, StuckTransfer, TransferFilter, TransferRecord, Tx,
 };
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -144,6 +145,16 @@ delegate! {
     quarantines(after: Option<&AccountId>, limit: u32) -> Vec<Quarantined>;
     quarantine_of(account: &AccountId) -> Option<Quarantined>;
     letter_marks(partition: Partition, from: i64, to: i64) -> Vec<LetterMark>;
+}
+
+delegate! {
+    Recovery {}
+    stored_generation() -> Generation;
+    raise_generation(to: Generation) -> ();
+    recovery_unfinished() -> bool;
+    finish_recovery() -> ();
+    leases() -> Vec<Lease>;
+    watch(ids: &[TransferId]) -> ();
 }
 
 delegate! {
