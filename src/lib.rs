@@ -11,6 +11,7 @@ pub mod cli;
 pub mod commit;
 pub mod config;
 pub mod context;
+pub mod crash;
 pub mod credit;
 pub mod domain;
 pub mod hold;

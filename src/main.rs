@@ -10,6 +10,7 @@ use std::time::Duration;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    let _crash_points = holdfast::crash::points();
     let runtime = tokio::runtime::Runtime::new().expect("the system gives the process threads");
     let ended = runtime.block_on(run(cli));
     runtime.shutdown_timeout(Duration::from_secs(1));

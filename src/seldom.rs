@@ -13,7 +13,7 @@ pub struct Seldom(Mutex<(Option<Instant>, u64)>);
 
 impl Seldom {
     /// The first line is written.
-    pub const fn new() -> Self {
+    pub const fn unsaid() -> Self {
         Self(Mutex::new((None, 0)))
     }
 
@@ -36,7 +36,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn one_line_stands_for_those_that_are_left_out() {
-        let seldom = Seldom::new();
+        let seldom = Seldom::unsaid();
         assert_eq!(seldom.due(), Some(0));
         assert_eq!((seldom.due(), seldom.due()), (None, None));
         tokio::time::advance(INTERVAL).await;

@@ -6,9 +6,11 @@ use super::pressure::Pressure;
 use super::request::{Refusal, Submitted, TransferRequest};
 use crate::broker::{Record, envelope};
 use crate::context::Context;
+use crate::crash::{self, Place};
 use crate::domain::{
     Cause, EventType, RequestDetails, Shard, State, TransferId, TransferRow, format_minor,
 };
+use crate::roles::Role;
 use crate::store::{NewTransfer, StoreError, TransferRecord, Tx, Work, transact};
 use async_trait::async_trait;
 use std::collections::{BTreeSet, HashMap};
@@ -119,6 +121,7 @@ impl Lane {
         match result {
             Ok(taken) => {
                 if taken.wrote {
+                    crash::at(Role::Ingress, Place::Accepted);
                     self.context.wake.outbox_written(self.shard);
                 }
                 self.answers(taken).await

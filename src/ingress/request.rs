@@ -136,8 +136,8 @@ pub enum Refusal {
 }
 
 /// Every request of an outage says the same.
-static SILENT: Seldom = Seldom::new();
-static UNUSABLE: Seldom = Seldom::new();
+static SILENT: Seldom = Seldom::unsaid();
+static UNUSABLE: Seldom = Seldom::unsaid();
 
 impl From<StoreError> for Refusal {
     fn from(error: StoreError) -> Self {

@@ -7,6 +7,7 @@
 
 use crate::broker::Topic;
 use crate::context::Context;
+use crate::crash::{self, Place};
 use crate::domain::{
     AccountId, AccountRow, AccountSnapshot, Event, EventType, Input, Outcome, Shard,
 };
@@ -78,6 +79,7 @@ impl Step for Projector {
     async fn apply(&self, lane: Shard, batch: &[Input]) -> Result<Vec<Outcome>, StoreError> {
         let rows = newest(batch);
         self.context.store.project_balances(lane, &rows).await?;
+        crash::at(Role::Projector, Place::Projected);
         write_cache(&self.context, &rows).await;
         Ok(vec![Outcome::Done; batch.len()])
     }

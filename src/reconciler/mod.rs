@@ -15,7 +15,9 @@ pub use decide::{Action, PivotLook, Surroundings, decide};
 
 use crate::broker::Producer;
 use crate::context::Context;
+use crate::crash::{self, Place};
 use crate::domain::Shard;
+use crate::roles::Role;
 use crate::seldom::Seldom;
 use crate::store::{Mark, StoreError};
 use redrive::{Round, RoundError};
@@ -46,7 +48,7 @@ pub async fn run(
         expired: Instant::now(),
         producer: None,
     };
-    let early = Seldom::new();
+    let early = Seldom::unsaid();
     while !stop.is_cancelled() {
         match reconciler.round().await {
             Ok(()) => {}
@@ -86,12 +88,14 @@ impl Reconciler {
             return Ok(());
         }
         self.scan().await?;
+        crash::at(Role::Reconciler, Place::Scanned);
         self.expire_claims().await?;
         if self.producer.is_none() {
             self.producer = Some(context.broker.producer().await?);
         }
         if let Some(producer) = &self.producer {
             Round::begin(&context, shard, &**producer).await?.run().await?;
+            crash::at(Role::Reconciler, Place::Seen);
         }
         Ok(())
     }

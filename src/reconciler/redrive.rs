@@ -5,6 +5,7 @@ use crate::backlog::Progress;
 use crate::broker::{BrokerError, Producer, Record, envelope};
 use crate::cancel::{cancel_requested, refuse};
 use crate::context::Context;
+use crate::crash::{self, Place};
 use crate::domain::{
     EntryRow, Event, EventType, PivotDecision, Reason, RequestDetails, Shard, State, Timestamp,
     TransferId,
@@ -95,6 +96,7 @@ impl<'a> Round<'a> {
         }
         if !records.is_empty() {
             self.producer.send(records).await?;
+            crash::at(Role::Reconciler, Place::Emitted);
         }
         self.context.store.stuck_seen(self.shard, &seen).await?;
         Ok(due.len())

@@ -7,6 +7,7 @@
 use crate::broker::envelope::{self, Verdict};
 use crate::broker::{BrokerError, Producer, Record, Topic};
 use crate::context::Context;
+use crate::crash::{self, Place};
 use crate::domain::{DeadReason, EventType, Partition, Shard};
 use crate::roles::Role;
 use crate::seldom::Seldom;
@@ -33,7 +34,7 @@ pub async fn run(
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let mut pause = Duration::from_millis(50);
-    let again = Seldom::new();
+    let again = Seldom::unsaid();
     while !stop.is_cancelled() {
         let mut relay = Relay::new(Arc::clone(&context), shard);
         let ended = relay.publish(&stop).await;
@@ -114,7 +115,9 @@ impl Relay {
                 continue;
             }
             let ids: Vec<u64> = rows.iter().map(|row| row.id).collect();
+            crash::at(Role::Relay, Place::Read);
             self.send(&*producer, rows).await?;
+            crash::at(Role::Relay, Place::Acknowledged);
             self.published = true;
             self.acknowledged.extend(ids);
             self.mark().await?;
@@ -195,6 +198,7 @@ impl Relay {
             }
             handle.await.expect("marking does not panic")?;
             self.acknowledged.retain(|id| !ids.contains(id));
+            crash::at(Role::Relay, Place::Marked);
         }
         if !self.acknowledged.is_empty() {
             let ids: Vec<u64> = self.acknowledged.iter().copied().collect();

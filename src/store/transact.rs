@@ -1,6 +1,7 @@
 //! Running a piece of work in one transaction, again and again where the database says so.
 
 use super::{Store, StoreError, Tx};
+use crate::crash::{self, Place};
 use crate::domain::Shard;
 use async_trait::async_trait;
 use rand::Rng;
@@ -61,8 +62,11 @@ async fn run_once<W: Work>(
     attempt: u32,
 ) -> Result<W::Output, StoreError> {
     let mut tx = store.begin(shard).await?;
+    crash::in_transaction(Place::Begun);
     let output = work.run(tx.as_mut(), attempt).await?;
+    crash::in_transaction(Place::Written);
     tx.commit().await?;
+    crash::in_transaction(Place::Committed);
     Ok(output)
 }
 

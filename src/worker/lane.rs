@@ -4,6 +4,7 @@ use super::{Report, Step};
 use crate::broker::envelope::{self, Verdict};
 use crate::broker::{Delivered, Position, Producer, Record};
 use crate::context::Context;
+use crate::crash::{self, Place};
 use crate::domain::{
     AccountId, DeadReason, Input, Outcome, Shard, Suspicion, Timestamp, TransferId,
 };
@@ -38,10 +39,13 @@ impl LaneContext {
             return;
         }
         let acknowledged = self.producer.send(records);
-        let reports = self.reports.clone();
+        let (reports, role) = (self.reports.clone(), self.step.role());
         tokio::spawn(async move {
             let report = match acknowledged.await {
-                Ok(()) => Report::Done(positions),
+                Ok(()) => {
+                    crash::at(role, Place::Announced);
+                    Report::Done(positions)
+                }
                 Err(error) => Report::Producer(error),
             };
             // Nobody listens any more: the worker has begun again and reads these events anew.
@@ -82,7 +86,7 @@ impl Lane {
                 inbox,
                 waiting: VecDeque::new(),
                 away: false,
-                let_go: Seldom::new(),
+                let_go: Seldom::unsaid(),
             }
             .run(),
         );
@@ -234,6 +238,7 @@ impl LaneTask {
     async fn conclude(&mut self, batch: Batch, result: Result<Vec<Outcome>, StoreError>) {
         match result {
             Ok(outcomes) => {
+                crash::at(self.shared.step.role(), Place::Applied);
                 self.away = false;
                 let records = self.records(&batch.events, &outcomes);
                 self.shared.announce(records, batch.positions());
@@ -334,7 +339,7 @@ async fn apply_until(
     let role = step.role().as_str();
     metrics::histogram!("holdfast_step_batch_size", "role" => role).record(inputs.len() as f64);
     let mut pause = Duration::from_millis(20);
-    let again = Seldom::new();
+    let again = Seldom::unsaid();
     loop {
         let started = Instant::now();
         let result = step.apply(shard, &inputs).await;

@@ -16,6 +16,7 @@ pub use plan::{write_plan, write_unread_plan};
 
 use crate::broker::{BrokerError, Consumer, Delivered, Group, Incoming, Position, Producer, Topic};
 use crate::context::Context;
+use crate::crash::{self, Place};
 use crate::domain::{AccountId, Event, Input, Outcome, Partition, Shard};
 use crate::roles::Role;
 use crate::store::StoreError;
@@ -171,7 +172,10 @@ impl Worker {
                 () = stop.cancelled() => return self.drain(|_, _| true).await,
                 report = self.inbox.recv() => self.settle(report)?,
                 incoming = self.consumer.next(batch), if room => match incoming {
-                    Ok(Incoming::Records(records)) => self.take(records),
+                    Ok(Incoming::Records(records)) => {
+                        crash::at(self.lane_context.step.role(), Place::Read);
+                        self.take(records);
+                    }
                     Ok(Incoming::Revoked(partitions, token)) => {
                         self.drain(|topic, partition| partitions.contains(&(topic, partition))).await?;
                         self.tracker.forget(&partitions);
@@ -247,6 +251,7 @@ impl Worker {
         let moved = self.tracker.done(positions);
         if !moved.is_empty() {
             self.consumer.commit(&moved);
+            crash::at(self.lane_context.step.role(), Place::Offset);
         }
     }
 

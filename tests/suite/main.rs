@@ -2,9 +2,11 @@
 
 mod breakers;
 mod broker_contract;
+mod callers;
 mod cli;
 mod crash;
 mod http_api;
+mod outages;
 mod pipeline;
 mod proxy;
 mod services;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -31,6 +32,8 @@ pub enum Line {
     Full,
     /// They stand, and nothing comes through until it is over.
     Silent,
+    /// Whatever comes is held up for so long.
+    Slow(Duration),
 }
 
 /// Listens on a loopback port.
@@ -38,6 +41,7 @@ pub struct Proxy {
     commits: Arc<AtomicU8>,
     line: watch::Sender<Line>,
     connections: Arc<AtomicUsize>,
+    server: watch::Sender<String>,
     port: u16,
     accept: tokio::task::JoinHandle<()>,
 }
@@ -46,23 +50,37 @@ impl Proxy {
     /// To the server of a URL; `port` 0 takes any.
     pub async fn start(url: &str, port: u16) -> Self {
         let server = url::Url::parse(url).unwrap();
-        let address = format!("{}:{}", server.host_str().unwrap(), server.port().unwrap());
+        let proxy = Self::to_nowhere(port).await;
+        proxy.leads_to(&format!("{}:{}", server.host_str().unwrap(), server.port().unwrap()));
+        proxy
+    }
+
+    /// To a server that is named later.
+    pub async fn to_nowhere(port: u16) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let (commits, line) = (Arc::new(AtomicU8::new(0)), watch::Sender::new(Line::Up));
         let connections = Arc::new(AtomicUsize::new(0));
         let (mode, state, count) = (commits.clone(), line.subscribe(), connections.clone());
+        let server = watch::Sender::new(String::new());
+        let address = server.subscribe();
         let accept = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 count.fetch_add(1, Ordering::SeqCst);
                 if matches!(*state.borrow(), Line::Cut | Line::Full) {
                     continue;
                 }
-                let server = TcpStream::connect(&address).await.unwrap();
+                let address = address.borrow().clone();
+                let Ok(server) = TcpStream::connect(address).await else { continue };
                 tokio::spawn(carry(client, server, Arc::clone(&mode), state.clone()));
             }
         });
-        Self { commits, line, connections, port, accept }
+        Self { commits, line, connections, server, port, accept }
+    }
+
+    /// Connections that come from now on go to this address.
+    pub fn leads_to(&self, address: &str) {
+        self.server.send_replace(address.to_owned());
     }
 
     /// The URL of a database as it is reached through here. Not encrypted: it is read on the way.
@@ -75,6 +93,11 @@ impl Proxy {
     /// Where it listens.
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// Host and port.
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
     }
 
     pub fn commits(&self, commits: Commits) {
@@ -106,9 +129,10 @@ async fn carry(
 ) {
     let (mut up, mut down) = ([0; 65536], [0; 65536]);
     loop {
-        let works = match *line.borrow_and_update() {
-            Line::Up | Line::Full => true,
-            Line::Silent => false,
+        let (works, delay) = match *line.borrow_and_update() {
+            Line::Up | Line::Full => (true, Duration::ZERO),
+            Line::Slow(delay) => (true, delay),
+            Line::Silent => (false, Duration::ZERO),
             Line::Cut => return,
         };
         tokio::select! {
@@ -119,7 +143,10 @@ async fn carry(
                 if read == 0 || mode == Commits::LoseRequest as u8 {
                     return;
                 }
-                server.write_all(&up[..read]).await.unwrap();
+                tokio::time::sleep_until(tokio::time::Instant::now() + delay).await;
+                if server.write_all(&up[..read]).await.is_err() {
+                    return;
+                }
                 if mode != 0 {
                     assert_ne!(server.read(&mut down).await.unwrap(), 0, "the answer");
                 }

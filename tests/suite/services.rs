@@ -40,7 +40,14 @@ pub async fn services() -> &'static Services {
 /// Services that no other test uses, to be stopped and killed at will; `only` as the script takes
 /// it. What was not asked for has no address.
 pub async fn own_services(only: &str, mysql_servers: usize) -> Services {
-    let found = from_script(only, mysql_servers).await;
+    let found = from_script(only, mysql_servers, None).await;
+    Services::from_lines(&found, &found)
+}
+
+/// All services, for one test alone; Kafka sends its clients to this address.
+pub async fn own_services_through(kafka_advertised: &str) -> Services {
+    let advertised = Some(kafka_advertised.to_owned());
+    let found = from_script(&NAMES.join(","), MYSQL_SERVERS, advertised).await;
     Services::from_lines(&found, &found)
 }
 
@@ -66,7 +73,7 @@ impl Services {
     pub async fn control(&self, name: &str, action: &str) -> Option<()> {
         let dir = self.run.clone()?;
         let arguments = [action.to_owned(), name.to_owned(), "--dir".to_owned(), text(&dir)];
-        run_script(arguments.to_vec()).await;
+        run_script(arguments.to_vec(), None).await;
         Some(())
     }
 
@@ -105,7 +112,7 @@ async fn obtain() -> Services {
     } else if docker_answers().await {
         ("a container", from_containers(&missing).await)
     } else {
-        ("scripts/services", from_script(&missing.join(","), MYSQL_SERVERS).await)
+        ("scripts/services", from_script(&missing.join(","), MYSQL_SERVERS, None).await)
     };
     for name in NAMES {
         match (given.get(&variable(name)), started.get(&variable(name))) {
@@ -126,23 +133,28 @@ async fn obtain() -> Services {
 
 // ---- scripts/services
 
-async fn from_script(only: &str, mysql_servers: usize) -> HashMap<String, String> {
+async fn from_script(
+    only: &str,
+    mysql_servers: usize,
+    kafka_advertised: Option<String>,
+) -> HashMap<String, String> {
     let dir = std::env::temp_dir().join(format!("holdfast-{}", unique()));
     let process = std::process::id().to_string();
     let servers = mysql_servers.max(1).to_string();
     let arguments =
         ["up", "--dir", &text(&dir), "--mysql", &servers, "--only", only, "--for-pid", &process];
-    let output = run_script(arguments.map(str::to_owned).to_vec()).await;
+    let output = run_script(arguments.map(str::to_owned).to_vec(), kafka_advertised).await;
     let pairs = output.lines().filter_map(|line| line.split_once('='));
     pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
 }
 
 /// Runs the script and returns what it prints; what it says goes to standard error.
-async fn run_script(arguments: Vec<String>) -> String {
+async fn run_script(arguments: Vec<String>, kafka_advertised: Option<String>) -> String {
     let run = tokio::task::spawn_blocking(move || {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/services");
         let output = Command::new(&script)
             .args(&arguments)
+            .envs(kafka_advertised.map(|address| ("KAFKA_ADVERTISED", address)))
             .stdin(Stdio::null())
             .stderr(Stdio::inherit())
             .output()

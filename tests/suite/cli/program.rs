@@ -76,15 +76,21 @@ impl Program {
     }
 
     pub fn start(&self, args: &[&str]) -> Running {
-        let mut child = self.command(args).spawn().unwrap();
-        let stdout = lines(child.stdout.take().unwrap());
-        let stderr = lines(child.stderr.take().unwrap());
-        Running { child, stdout, stderr, seen: String::new(), said: String::new() }
+        Running::of(self.command(args))
+    }
+
+    /// Starts it so that it dies by SIGKILL at one of the places of `src/crash.rs`.
+    pub fn start_to_die(&self, args: &[&str], place: &str) -> Running {
+        let mut command = self.command(args);
+        command.env("FAILPOINTS", place);
+        Running::of(command)
     }
 }
 
 /// The program while it runs; killed when dropped.
 pub struct Running {
+    /// How it was started.
+    command: String,
     child: Child,
     stdout: Receiver<String>,
     stderr: Receiver<String>,
@@ -93,6 +99,14 @@ pub struct Running {
 }
 
 impl Running {
+    fn of(mut command: Command) -> Self {
+        let mut child = command.spawn().unwrap();
+        let command = format!("{command:?}");
+        let stdout = lines(child.stdout.take().unwrap());
+        let stderr = lines(child.stderr.take().unwrap());
+        Self { command, child, stdout, stderr, seen: String::new(), said: String::new() }
+    }
+
     /// The next line of stdout that contains `words`.
     pub fn line_of_stdout(&mut self, words: &str) -> String {
         next_line(&self.stdout, &mut self.seen, words)
@@ -131,7 +145,12 @@ impl Running {
             if let Some(status) = self.child.try_wait().unwrap() {
                 return status;
             }
-            assert!(Instant::now() < deadline, "it does not end; it said {}", self.said);
+            assert!(
+                Instant::now() < deadline,
+                "{} does not end; it said {}",
+                self.command,
+                self.said
+            );
             thread::sleep(Duration::from_millis(5));
         }
     }
