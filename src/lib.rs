@@ -16,6 +16,7 @@ pub mod credit;
 pub mod domain;
 pub mod hold;
 pub mod ingress;
+pub mod operator;
 pub mod projector;
 pub mod reconciler;
 pub mod relay;

@@ -8,6 +8,7 @@ pub mod cluster;
 pub mod config;
 mod csv_file;
 pub mod dev;
+pub mod dlq;
 mod exit;
 pub mod lag;
 mod metadata;
@@ -77,6 +78,8 @@ pub enum Command {
     Transfer(transfer::TransferCommand),
     /// Check that all the money is where it should be
     Reconcile(reconcile::ReconcileCommand),
+    /// List, show, replay and discard dead letters
+    Dlq(dlq::DlqCommand),
     /// Show what operators did
     Audit(audit::AuditCommand),
     /// Show the shard map

@@ -1,5 +1,6 @@
 //! Who acts and why, on every command that leaves a row in the audit log.
 
+use super::exit::Failure;
 use crate::store::Actor;
 use clap::Args;
 use std::os::unix::fs::MetadataExt;
@@ -23,6 +24,15 @@ impl OperatorArgs {
             reason: self.reason.clone(),
             request: Some(format!("cli-{:016x}", rand::random::<u64>())),
         }
+    }
+
+    /// The same for what must have a reason.
+    pub fn actor_with_reason(&self) -> Result<Actor, Failure> {
+        if self.reason.is_none() {
+            let words = "--reason: say why; it is kept in the audit log";
+            return Err(Failure::Usage(words.to_owned()));
+        }
+        Ok(self.actor())
     }
 }
 

@@ -10,6 +10,7 @@ use crate::ingress::http::{TimelineAnswer, TransferAnswer, cursor};
 use crate::ingress::{
     Direction, ListedTransfer, TransferListing, TransferRequest, TransferView, ViewState,
 };
+use crate::operator;
 use crate::runtime::backend::Opening;
 use crate::store::TransferRecord;
 use clap::{Args, Subcommand};
@@ -263,13 +264,13 @@ async fn cancel(command: Acting, args: &ConfigArgs) -> Ended {
 async fn retry(command: Acting, args: &ConfigArgs) -> Ended {
     let target = command.target.open(args, Opening::AnyShard).await?;
     if command.dry_run {
-        let stage = target.accepted(target.ingress().stage(command.id).await).await?;
+        let stage = operator::stage(&target.context, command.id).await?;
         let would = format!("emit {} once more", stage.kind.as_str());
         say_what_would_be_done(&command, TransferView::from(stage.transfer), &would);
         return Ok(Outcome::Fine);
     }
     let actor = command.operator.actor();
-    let stage = target.accepted(target.ingress().retry(command.id, &actor).await).await?;
+    let stage = operator::retry(&target.context, command.id, &actor).await?;
     let mut shown = value(TransferAnswer::from(TransferView::from(stage.transfer)));
     shown["emitted"] = json!(stage.kind.as_str());
     print(command.output.format, || fields(&FIRST, &shown), || shown.clone());

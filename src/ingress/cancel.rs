@@ -2,7 +2,7 @@
 
 use super::{Ingress, Refusal};
 use crate::cancel::{cancel_requested, refuse};
-use crate::domain::{PivotDecision, Reason, State, TransferId};
+use crate::domain::{EntryRow, PivotDecision, Reason, State, TransferId};
 use crate::store::{Actor, TransferRecord};
 
 /// How often a transfer that moves on meanwhile is looked at again.
@@ -37,7 +37,7 @@ impl Ingress {
             State::Cancelled => Ok("nothing: it is cancelled already"),
             State::Committed | State::Rejected => Err(Refusal::TransferFinal(id)),
             State::Requested => Ok("cancel it in its row; nothing is held for it yet"),
-            State::Held => match self.pivot(&transfer).await?.map(|pivot| pivot.decision) {
+            State::Held => match self.decision(&transfer).await? {
                 None => Ok("write its pivot REFUSED; commit then releases what is held"),
                 Some(PivotDecision::Credited) => Err(Refusal::TransferCredited(id)),
                 Some(PivotDecision::Refused(found)) if found.final_state() == State::Cancelled => {
@@ -46,6 +46,14 @@ impl Ingress {
                 Some(PivotDecision::Refused(_)) => Err(Refusal::TransferFinal(id)),
             },
         }
+    }
+
+    /// What the transfer's pivot says, by its destination's shard.
+    async fn decision(&self, transfer: &TransferRecord) -> Result<Option<PivotDecision>, Refusal> {
+        let terms = &transfer.row.terms;
+        let shard = self.context.store.map().shard_of(&terms.destination);
+        let entries = self.context.store.entries_of(shard, &[terms.id]).await?;
+        Ok(entries.iter().find_map(EntryRow::pivot).map(|pivot| pivot.decision))
     }
 
     async fn end(

@@ -12,7 +12,6 @@ pub mod http;
 mod pressure;
 mod queries;
 mod request;
-mod retry;
 mod reverse;
 mod submit;
 mod wait;
@@ -24,7 +23,6 @@ pub use queries::{
     TransferPosition, TransferView, ViewState,
 };
 pub use request::{Refusal, Submitted, TransferRequest};
-pub use retry::Stage;
 pub use reverse::ReversalRequest;
 
 use crate::context::Context;

@@ -2,6 +2,10 @@
 
 use super::embedded::start;
 use super::program::Program;
+use crate::wait::eventually;
+use holdfast::broker::embedded::{EmbeddedBroker, EmbeddedSettings};
+use holdfast::broker::{Broker, Record, Topic};
+use holdfast::domain::{EventType, Partition, Shard, Timestamp};
 use serde_json::Value;
 
 /// A funded ledger on which nothing runs, and a transfer that waits to be held.
@@ -77,10 +81,64 @@ fn wrong_words_of_operators_exit_with_2() {
     for args in [
         &["audit", "list", "--action", "nonsense"][..],
         &["audit", "list", "--cursor", "rubbish"],
+        &["dlq", "show", "17"],
+        &["dlq", "replay"],
+        &["dlq", "replay", "0.0.1", "--all"],
         &["transfer", "cancel", id, "--operator", " "],
         &["transfer", "cancel", id, "--reason", ""],
     ] {
         let output = program.run(args);
         assert_eq!(output.code, Some(2), "{args:?}: {output:?}");
     }
+}
+
+/// A record that nobody can read, in the topic that hold reads.
+async fn damage(program: &Program) {
+    let log = program.dir().join("holdfast-data").join("log");
+    let broker = EmbeddedBroker::open(EmbeddedSettings::new(log)).unwrap();
+    let record = Record {
+        topic: Topic::of(EventType::Requested, Shard(0)),
+        partition: Partition(0),
+        key: "alice".to_owned(),
+        value: b"rubbish".to_vec(),
+        headers: Vec::new(),
+        timestamp: Timestamp::from_micros(1_700_000_000_000_000),
+    };
+    broker.producer().await.unwrap().send(vec![record]).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dead_letters_are_listed_shown_and_discarded_while_dev_serves() {
+    let (program, _) = start(Program::new()).stop("TERM");
+    damage(&program).await;
+    let dev = start(program);
+    let program = &dev.program;
+    let mut letters = Vec::new();
+    eventually("a dead letter", || {
+        letters = program.json(&["dlq", "list"])["data"].as_array().unwrap().clone();
+        std::future::ready(!letters.is_empty())
+    })
+    .await;
+    assert_eq!((&letters[0]["reason"], &letters[0]["blocks"]), (&"malformed".into(), &"0".into()));
+    let id = letters[0]["id"].as_str().unwrap();
+    assert_eq!(program.json(&["dlq", "show", id])["value"], "rubbish");
+
+    let replayed = program.run(&["dlq", "replay", id]);
+    assert_eq!(replayed.code, Some(1), "{replayed:?}");
+    assert!(replayed.stdout.contains("cannot be read"), "{replayed:?}");
+    assert_eq!(program.run(&["dlq", "replay", "--all"]).code, Some(0));
+    assert_eq!(program.run(&["dlq", "discard", id]).code, Some(2), "a reason is needed");
+    let missing = program.run(&["dlq", "show", "0.0.999"]);
+    assert_eq!(missing.code, Some(1), "{missing:?}");
+    assert!(missing.stderr.contains("dlq list"), "{missing:?}");
+
+    let why = ["--reason", "damaged by the test"];
+    program.json(&[&["dlq", "discard", id, "--dry-run"][..], &why].concat());
+    assert_eq!(program.json(&["dlq", "list"])["data"].as_array().unwrap().len(), 1);
+    let discarded = program.json(&[&["dlq", "discard", id][..], &why].concat());
+    assert_eq!(discarded["data"][0]["result"], "discarded");
+    assert_eq!(program.json(&["dlq", "list"])["data"], serde_json::json!([]));
+    let all = program.json(&["dlq", "list", "--all"]);
+    assert_eq!(all["data"][0]["handled"], "discarded");
+    assert_eq!(acts(program, &["--action", "dlq.discard"])[0]["target"], id);
 }

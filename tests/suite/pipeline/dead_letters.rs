@@ -25,20 +25,20 @@ scenarios! {
 }
 
 /// What can be wrong with an event, one thing at a time.
-async fn forge(cluster: &Cluster, terms: &Terms, kind: EventType) -> Event {
+pub async fn forge(cluster: &Cluster, terms: &Terms, kind: EventType) -> Event {
     let shard = cluster.store().map().shard_of(&terms.source);
     let now = cluster.store().now(shard).await.unwrap();
     cluster.store().identity().stamp(now).event(kind, terms)
 }
 
-fn record(cluster: &Cluster, event: &Event) -> Record {
+pub fn record(cluster: &Cluster, event: &Event) -> Record {
     let mut record = envelope::record(event, cluster.store().map());
     record.headers.push((FORGED.to_owned(), "yes".to_owned()));
     record
 }
 
 /// Terms of a transfer that nobody asked for.
-async fn unknown(cluster: &Cluster, source: &AccountId, destination: &AccountId) -> Terms {
+pub async fn unknown(cluster: &Cluster, source: &AccountId, destination: &AccountId) -> Terms {
     let now = cluster.store().now(cluster.store().map().shard_of(source)).await.unwrap();
     Terms {
         id: TransferId::mint(now, slot_of(source), 0, rand::random()),
@@ -296,7 +296,7 @@ async fn an_account_that_breaks_an_invariant_stops_nobody_else(backend: Backend)
 }
 
 /// Writes another `held` into an account's row, as nothing in the product does.
-async fn tamper(cluster: &Cluster, account: &AccountId, held: i64) {
+pub async fn tamper(cluster: &Cluster, account: &AccountId, held: i64) {
     let mut tx = cluster.store().begin(cluster.store().map().shard_of(account)).await.unwrap();
     let row = tx.lock_accounts(&[account.clone()].into()).await.unwrap().remove(account).unwrap();
     let change = AccountChange {

@@ -28,6 +28,7 @@ mod faults;
 mod flows;
 mod groups;
 mod load;
+mod operators;
 mod outages;
 mod process;
 mod projection;
