@@ -35,6 +35,8 @@ pub fn masked(secrecy: Secrecy, text: &str) -> String {
         text.split(',').map(|part| mask(part.trim())).collect::<Vec<_>>().join(",")
     };
     match secrecy {
+        // A URL with a password that was given for another setting by mistake.
+        Secrecy::Open if text.contains('@') => MASK.to_owned(),
         Secrecy::Open => text.to_owned(),
         Secrecy::Urls => each(masked_url),
         Secrecy::Pairs => each(masked_pair),
@@ -65,6 +67,9 @@ fn masked_query(query: &str) -> String {
 }
 
 fn masked_pair(text: &str) -> String {
+    if text.contains('@') {
+        return MASK.to_owned();
+    }
     const TELLING: [&str; 5] = ["pass", "secret", "token", "jaas", ".pem"];
     match text.split_once('=') {
         Some((name, _)) if TELLING.iter().any(|word| name.to_ascii_lowercase().contains(word)) => {

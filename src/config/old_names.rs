@@ -1,6 +1,8 @@
 //! Names of an older system, taken where no newer name says anything.
 
 use super::fault::Fault;
+use super::mask::masked;
+use super::settings::Secrecy;
 use std::collections::BTreeMap;
 use url::Url;
 
@@ -27,7 +29,11 @@ fn get<'a>(env: &'a Env, name: &str) -> Option<&'a str> {
 }
 
 fn fault(name: &str, value: &str, problem: &str) -> Fault {
-    Fault { name: name.to_owned(), value: Some(value.to_owned()), problem: problem.to_owned() }
+    Fault {
+        name: name.to_owned(),
+        value: Some(masked(Secrecy::Open, value)),
+        problem: problem.to_owned(),
+    }
 }
 
 fn port(env: &Env, name: &str, default: u16) -> Result<u16, Fault> {

@@ -23,13 +23,15 @@ mod transfers;
 pub use answers::{AccountAnswer, BalanceAnswer, TimelineAnswer, TransferAnswer};
 pub use extras::{DependencyStatus, Health, HttpExtras, Readiness};
 pub use params::{Position, cursor, decode as position};
+pub use problem::Problem;
+pub use transfer_body::{Caller, Shape, transfer as read_transfer};
 
 use super::Ingress;
 use axum::Router;
 use axum::extract::FromRef;
 use axum::middleware::from_fn;
 use extract::Call;
-use problem::{Code, Fault, Place, Problem, ProblemBody};
+use problem::{Code, Fault, Place, ProblemBody};
 use std::sync::Arc;
 use utoipa::OpenApi;
 use utoipa::openapi::extensions::Extensions;
