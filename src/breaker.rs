@@ -18,8 +18,8 @@
 //! connection is taken once and used for many statements, and all of them read a clock that tests
 //! cannot set.
 
+use crate::random;
 use futures::future::BoxFuture;
-use rand::Rng;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
@@ -219,7 +219,8 @@ impl Breaker {
 
     /// How long until the next probe.
     fn pause(&self) -> Duration {
-        self.lock().pause.mul_f64(rand::rng().random_range(1.0..1.5))
+        let pause = self.lock().pause;
+        pause + random::up_to(pause / 2)
     }
 
     fn begin_probe(&self) -> BoxFuture<'static, Result<(), String>> {

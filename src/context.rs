@@ -4,6 +4,7 @@ use crate::backlog::Backlog;
 use crate::broker::Broker;
 use crate::cache::BalanceCache;
 use crate::domain::{Currency, Shard};
+use crate::random;
 use crate::store::Store;
 use std::sync::Arc;
 use std::time::Duration;
@@ -69,7 +70,7 @@ impl Default for Policy {
             default_currency: "USD".parse().expect("USD is a currency"),
             batch: 500,
             outbox_poll: Duration::from_millis(4),
-            instance: format!("{}-{:08x}", std::process::id(), rand::random::<u32>()),
+            instance: format!("{}-{:08x}", std::process::id(), random::bits() >> 32),
         }
     }
 }

@@ -162,6 +162,32 @@ fn nothing_is_left_to_be_done_and_no_test_is_left_out() {
     });
 }
 
+/// What a seed did can be repeated: no choice is left to the runtime, and what is random is drawn in
+/// one place. HTTP is not simulated, and a cluster is named once.
+#[test]
+fn nothing_but_a_seed_decides_what_happens() {
+    faults(|source| {
+        let lines: Vec<(usize, &str)> = source.shipped().collect();
+        let unbiased = lines
+            .windows(2)
+            .filter(|pair| pair[0].1.contains("select! {") && pair[1].1.trim() != "biased;");
+        let unbiased =
+            unbiased.map(|pair| format!("{}: begin with `biased;`", source.at(pair[0].0)));
+        let drawn = named_outside(
+            source,
+            "rand",
+            &[
+                "src/random.rs",
+                "src/ingress/http",
+                "src/store/sql/migrate.rs",
+                "src/bench",
+                "src/cli",
+            ],
+        );
+        unbiased.chain(drawn).collect()
+    });
+}
+
 /// A test waits for a condition, and says for how long at most: a sleep stands only in a function
 /// that has a deadline.
 #[test]

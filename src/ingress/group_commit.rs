@@ -10,6 +10,7 @@ use crate::crash::{self, Place};
 use crate::domain::{
     Cause, EventType, RequestDetails, Shard, State, TransferId, TransferRow, format_minor,
 };
+use crate::random;
 use crate::roles::Role;
 use crate::store::{NewTransfer, StoreError, TransferRecord, Tx, Work, transact};
 use async_trait::async_trait;
@@ -234,7 +235,7 @@ impl Work for Intake<'_> {
         } else {
             tx.lock_reversed(&originals).await?
         };
-        let decided = decide(self.asked, &claims, &reversed, tx.now(), rand::random);
+        let decided = decide(self.asked, &claims, &reversed, tx.now(), random::bits);
         self.write(tx, &decided).await?;
         if began.elapsed() > LONGEST {
             let detail = "the transaction was open for too long".to_owned();

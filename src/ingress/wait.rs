@@ -4,7 +4,7 @@ use super::{Ingress, Refusal};
 use crate::context::Context;
 use crate::domain::{Shard, TransferId};
 use crate::store::TransferRecord;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
@@ -50,7 +50,8 @@ pub(super) type Waiter = (TransferId, oneshot::Sender<TransferRecord>);
 pub(super) fn start(context: Arc<Context>, shard: Shard) -> mpsc::UnboundedSender<Waiter> {
     let (sender, mut inbox) = mpsc::unbounded_channel::<Waiter>();
     tokio::spawn(async move {
-        let mut waiting: HashMap<TransferId, Vec<oneshot::Sender<TransferRecord>>> = HashMap::new();
+        let mut waiting: BTreeMap<TransferId, Vec<oneshot::Sender<TransferRecord>>> =
+            BTreeMap::new();
         let mut finals = context.wake.finals();
         loop {
             if waiting.is_empty() {
@@ -62,6 +63,7 @@ pub(super) fn start(context: Arc<Context>, shard: Shard) -> mpsc::UnboundedSende
             }
             look(&context, shard, &mut waiting).await;
             tokio::select! {
+                biased;
                 _ = finals.changed() => {}
                 () = tokio::time::sleep(LOOK_EVERY) => {}
             }
@@ -74,7 +76,7 @@ pub(super) fn start(context: Arc<Context>, shard: Shard) -> mpsc::UnboundedSende
 async fn look(
     context: &Context,
     shard: Shard,
-    waiting: &mut HashMap<TransferId, Vec<oneshot::Sender<TransferRecord>>>,
+    waiting: &mut BTreeMap<TransferId, Vec<oneshot::Sender<TransferRecord>>>,
 ) {
     waiting.retain(|_, all| {
         all.retain(|told| !told.is_closed());

@@ -138,8 +138,9 @@ async fn refresh(context: Arc<Context>, shard: Shard, stop: CancellationToken) {
             Err(error) => tracing::debug!(%shard, %error, "projections were not compared"),
         }
         tokio::select! {
-            () = tokio::time::sleep(PAGE_INTERVAL) => {}
+            biased;
             () = stop.cancelled() => {}
+            () = tokio::time::sleep(PAGE_INTERVAL) => {}
         }
     }
 }

@@ -21,8 +21,9 @@ pub async fn run(context: Arc<Context>, shard: Shard, stop: CancellationToken) {
             tracing::debug!(%shard, %error, "dead letters are read again");
         }
         tokio::select! {
-            () = tokio::time::sleep(PAUSE) => {}
+            biased;
             () = stop.cancelled() => {}
+            () = tokio::time::sleep(PAUSE) => {}
         }
     }
 }
@@ -41,8 +42,9 @@ async fn read(context: &Context, shard: Shard, stop: &CancellationToken) -> Resu
     let mut consumer = context.broker.consumer(&group, &[topic]).await?;
     loop {
         let incoming = tokio::select! {
-            incoming = consumer.next(BATCH) => incoming?,
+            biased;
             () = stop.cancelled() => return Ok(()),
+            incoming = consumer.next(BATCH) => incoming?,
         };
         // Nothing is in flight between two calls, so a revoked partition is drained already.
         let Incoming::Records(records) = incoming else { continue };

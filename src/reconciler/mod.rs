@@ -63,8 +63,9 @@ pub async fn run(
             }
         }
         tokio::select! {
-            () = tokio::time::sleep(context.policy.reconcile_interval) => {}
+            biased;
             () = stop.cancelled() => {}
+            () = tokio::time::sleep(context.policy.reconcile_interval) => {}
         }
     }
     letters.await?;

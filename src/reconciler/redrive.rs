@@ -10,9 +10,9 @@ use crate::domain::{
     EntryRow, Event, EventType, PivotDecision, Reason, RequestDetails, Shard, State, Timestamp,
     TransferId,
 };
+use crate::random;
 use crate::roles::Role;
 use crate::store::{ClaimKey, StoreError, StuckTransfer, TransferRecord};
-use rand::Rng;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
@@ -218,7 +218,7 @@ impl<'a> Round<'a> {
             Action::Leave => self.context.policy.redrive_backoff,
             Action::Emit(_) | Action::Refuse | Action::Cancel | Action::Forget => {
                 let backoff = self.backoff(attempts);
-                backoff + backoff.mul_f64(rand::rng().random_range(0.0..0.25))
+                backoff + random::up_to(backoff / 4)
             }
         };
         self.now.plus(wait)

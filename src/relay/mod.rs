@@ -54,8 +54,9 @@ pub async fn run(
             pause = Duration::from_millis(50);
         }
         tokio::select! {
-            () = tokio::time::sleep(pause) => pause = (pause * 2).min(LONGEST_PAUSE),
+            biased;
             () = stop.cancelled() => {}
+            () = tokio::time::sleep(pause) => pause = (pause * 2).min(LONGEST_PAUSE),
         }
     }
     Ok(())
@@ -137,9 +138,10 @@ impl Relay {
     /// Until there may be more: told by ingress in this process, or after a few milliseconds.
     async fn wait(&self, stop: &CancellationToken) {
         tokio::select! {
+            biased;
+            () = stop.cancelled() => {}
             () = self.context.wake.outbox_of(self.shard) => {}
             () = tokio::time::sleep(self.context.policy.outbox_poll) => {}
-            () = stop.cancelled() => {}
         }
     }
 
@@ -220,7 +222,8 @@ impl Relay {
 
 async fn idle(stop: &CancellationToken, duration: Duration) {
     tokio::select! {
-        () = tokio::time::sleep(duration) => {}
+        biased;
         () = stop.cancelled() => {}
+        () = tokio::time::sleep(duration) => {}
     }
 }

@@ -37,6 +37,7 @@ pub async fn serve(config: &Config) -> anyhow::Result<()> {
     let door = open_door(config, &extras).await?;
     let waiting = Waiting::until(config.start_timeout, condition.clone());
     let backend = tokio::select! {
+        biased;
         () = stop.cancelled() => return Ok(()),
         backend = backend::connect(config, &waiting) => backend?,
     };
@@ -138,6 +139,7 @@ impl Process {
     /// Works until told to stop or until a role fails, then ends in order.
     async fn run(mut self, stop: CancellationToken, bound: Duration) -> anyhow::Result<()> {
         let failure = tokio::select! {
+            biased;
             () = stop.cancelled() => None,
             failure = self.work() => Some(failure),
         };

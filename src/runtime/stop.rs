@@ -24,6 +24,7 @@ pub fn on_signal() -> io::Result<CancellationToken> {
 
 async fn any([first, second]: &mut [Signal; 2]) {
     tokio::select! {
+        biased;
         _ = first.recv() => {}
         _ = second.recv() => {}
     }

@@ -3,8 +3,8 @@
 use super::{Store, StoreError, Tx};
 use crate::crash::{self, Place};
 use crate::domain::Shard;
+use crate::random;
 use async_trait::async_trait;
-use rand::Rng;
 use std::time::Duration;
 
 /// How often a transaction is run before its caller hears of it.
@@ -92,6 +92,6 @@ fn backoff(attempt: u32) -> Duration {
     if attempt <= 1 {
         return Duration::ZERO;
     }
-    let full = 1_000_u64 << (attempt - 2).min(7);
-    Duration::from_micros(full / 2 + rand::rng().random_range(0..=full / 2))
+    let half = Duration::from_micros(500 << (attempt - 2).min(7));
+    half + random::up_to(half)
 }

@@ -214,14 +214,15 @@ impl LaneTask {
         let result = loop {
             let oldest = self.waiting.front().map(|entered| entered.since + bound);
             tokio::select! {
+                biased;
                 result = &mut applied => break joined(self.shard, result),
-                Some(entered) = self.inbox.recv() => self.waiting.push_back(entered),
                 () = tokio::time::sleep_until(oldest.unwrap_or_else(Instant::now)), if oldest.is_some() => {
                     let now = Instant::now();
                     let late = self.waiting.iter().take_while(|entered| entered.since + bound <= now).count();
                     let gone = self.waiting.drain(..late).map(|entered| entered.delivered.position).collect();
                     self.let_go(gone);
                 }
+                Some(entered) = self.inbox.recv() => self.waiting.push_back(entered),
             }
         };
         if let Ok(outcomes) = result {
@@ -356,8 +357,9 @@ async fn apply_until(
             tracing::warn!(role, %shard, %error, left_out, "a batch is applied again");
         }
         tokio::select! {
-            () = tokio::time::sleep(pause) => pause = (pause * 2).min(LONGEST_PAUSE),
+            biased;
             () = give_up.cancelled() => return Err(error),
+            () = tokio::time::sleep(pause) => pause = (pause * 2).min(LONGEST_PAUSE),
         }
     }
 }

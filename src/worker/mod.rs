@@ -23,7 +23,7 @@ use crate::store::StoreError;
 use async_trait::async_trait;
 use intake::{Intake, Read};
 use lane::{Entered, Lane, LaneContext};
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -88,8 +88,9 @@ pub async fn run(
             }
         }
         tokio::select! {
-            () = tokio::time::sleep(pause) => pause = (pause * 2).min(LONGEST_PAUSE),
+            biased;
             () = stop.cancelled() => {}
+            () = tokio::time::sleep(pause) => pause = (pause * 2).min(LONGEST_PAUSE),
         }
     }
     Ok(())
@@ -134,7 +135,7 @@ async fn incarnation(
     let mut worker = Worker {
         consumer,
         tracker: Tracker::default(),
-        lanes: HashMap::new(),
+        lanes: BTreeMap::new(),
         intake: Intake::new(context, step.role()),
         lane_context: LaneContext {
             context: Arc::clone(context),
@@ -153,7 +154,7 @@ async fn incarnation(
 struct Worker {
     consumer: Box<dyn Consumer>,
     tracker: Tracker,
-    lanes: HashMap<Shard, Lane>,
+    lanes: BTreeMap<Shard, Lane>,
     intake: Intake,
     lane_context: LaneContext,
     inbox: mpsc::UnboundedReceiver<Report>,
