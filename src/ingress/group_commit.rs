@@ -125,7 +125,8 @@ impl Lane {
                     crash::at(Role::Ingress, Place::Accepted);
                     self.context.wake.outbox_written(self.shard);
                 }
-                self.answers(taken).await
+                let answers = self.answers(taken).await;
+                if unknown { answers.into_iter().map(doubted).collect() } else { answers }
             }
             Err(error) => {
                 let refusal = if unknown { Refusal::OutcomeUnknown } else { Refusal::from(error) };
@@ -149,7 +150,11 @@ impl Lane {
                             Err(Refusal::Internal)
                         }
                     },
-                    Err(refusal) => Err(refusal.clone()),
+                    // Accepted it is: only what became of it cannot be read now.
+                    Err(error) => {
+                        tracing::warn!(%error, transfer = %id, "a transfer that was accepted cannot be read");
+                        Err(Refusal::OutcomeUnknown)
+                    }
                 },
                 Decision::RepeatOf(first) => match &answers[*first] {
                     Ok(submitted) => Ok(Submitted { replayed: true, ..submitted.clone() }),
@@ -164,7 +169,7 @@ impl Lane {
     async fn replayed(
         &self,
         taken: &Taken,
-    ) -> Result<HashMap<TransferId, TransferRecord>, Refusal> {
+    ) -> Result<HashMap<TransferId, TransferRecord>, StoreError> {
         let ids: BTreeSet<TransferId> = taken
             .verdicts
             .iter()
@@ -179,6 +184,14 @@ impl Lane {
         let ids: Vec<_> = ids.into_iter().collect();
         let records = self.context.store.transfer_records(self.shard, &ids).await?;
         Ok(records.into_iter().map(|record| (record.row.terms.id, record)).collect())
+    }
+}
+
+/// While a COMMIT may still be on its way, nothing can be said not to have been accepted.
+fn doubted(answer: Answer) -> Answer {
+    match answer {
+        Err(Refusal::Overloaded) => Err(Refusal::OutcomeUnknown),
+        decided => decided,
     }
 }
 
@@ -220,7 +233,7 @@ impl Work for Intake<'_> {
         let began = Instant::now();
         let keys: BTreeSet<_> = self.asked.iter().map(Asked::claim).collect();
         let keys: Vec<_> = keys.into_iter().collect();
-        let claims = tx.claims(&keys).await?;
+        let mut claims = tx.claims(&keys).await?;
         if self.closed && claims.len() < keys.len() {
             return Ok(self.repeats_only(&claims));
         }
@@ -233,7 +246,10 @@ impl Work for Intake<'_> {
         let reversed = if originals.is_empty() {
             std::collections::BTreeMap::new()
         } else {
-            tx.lock_reversed(&originals).await?
+            let reversed = tx.lock_reversed(&originals).await?;
+            // Who had the lock may have been the same request, whose answer was lost.
+            claims = tx.claims(&keys).await?;
+            reversed
         };
         let decided = decide(self.asked, &claims, &reversed, tx.now(), random::bits);
         self.write(tx, &decided).await?;
