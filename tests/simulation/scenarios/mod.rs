@@ -1,0 +1,7 @@
+//! Histories of `docs/HAZARDS.md`, played step by step with faults placed by a script.
+
+mod announcements;
+mod answers;
+mod races;
+mod stage;
+mod standstill;

@@ -1,0 +1,70 @@
+//! A simulated shard: tables in memory, row locks, transactions that are applied whole or not at
+//! all, a clock that may jump. What a process can see of it is what it sees of the real adapters.
+
+mod audit;
+mod locks;
+mod operations;
+mod port;
+mod reads;
+mod recovery;
+mod session;
+mod tables;
+mod tx;
+
+pub use locks::{LockKey, Locks};
+pub use port::SimStore;
+pub use tables::{Changes, Staged, Tables};
+
+use holdfast::domain::Generation;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use tokio::sync::Notify;
+
+/// One shard's database.
+#[derive(Default)]
+pub struct Database {
+    pub tables: Tables,
+    pub locks: Locks,
+    /// Writing transactions that are open, and whose they are; none once the session is detached
+    /// from its process, by a COMMIT on its way.
+    pub open: BTreeMap<u64, Option<usize>>,
+    /// Told when locks are released.
+    pub released: Arc<Notify>,
+    pub down: bool,
+    /// Microseconds that its clock is ahead of virtual time.
+    pub clock_offset: i64,
+    pub generation: Generation1,
+}
+
+/// A generation that begins at 1, as in a new cluster.
+#[derive(Clone, Copy)]
+pub struct Generation1(pub Generation);
+
+impl Default for Generation1 {
+    fn default() -> Self {
+        Self(Generation(1))
+    }
+}
+
+impl Database {
+    /// Ends a session: its locks are free, and nothing of it will ever be written.
+    pub fn end(&mut self, transaction: u64) {
+        if self.open.remove(&transaction).is_some() {
+            self.locks.release(transaction);
+            self.released.notify_waiters();
+        }
+    }
+
+    /// Ends the sessions of a process.
+    pub fn disconnect(&mut self, process: usize) {
+        let of_process = self.open.iter().filter(|(_, owner)| **owner == Some(process));
+        let ids: Vec<u64> = of_process.map(|(id, _)| *id).collect();
+        ids.into_iter().for_each(|id| self.end(id));
+    }
+
+    /// Ends all sessions.
+    pub fn disconnect_all(&mut self) {
+        let ids: Vec<u64> = self.open.keys().copied().collect();
+        ids.into_iter().for_each(|id| self.end(id));
+    }
+}

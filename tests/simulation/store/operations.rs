@@ -1,0 +1,123 @@
+//! The audit log, quarantines, and dead letters that were dealt with.
+
+use super::session::SimTx;
+use super::{LockKey, SimStore};
+use async_trait::async_trait;
+use holdfast::domain::{AccountId, Partition, Shard, Timestamp};
+use holdfast::store::{
+    Act, ActFilter, BalanceRow, Constraint, LetterMark, LoggedAct, Operations, OperationsTx,
+    Quarantined, StoreError,
+};
+use std::collections::BTreeSet;
+
+#[async_trait]
+impl Operations for SimStore {
+    async fn acts(
+        &self,
+        shard: Shard,
+        filter: &ActFilter,
+        before: (Timestamp, i64),
+        limit: u32,
+    ) -> Result<Vec<LoggedAct>, StoreError> {
+        let wanted = |logged: &&LoggedAct| {
+            (logged.at, logged.id) < before
+                && filter.action.is_none_or(|action| logged.act.action == action.as_str())
+                && filter.target.as_ref().is_none_or(|target| logged.act.target == *target)
+        };
+        self.read("acts", shard, |tables| {
+            let mut found: Vec<LoggedAct> = tables.acts.iter().filter(wanted).cloned().collect();
+            found.sort_by_key(|logged| std::cmp::Reverse((logged.at, logged.id)));
+            found.truncate(limit as usize);
+            found
+        })
+        .await
+    }
+
+    async fn quarantines(
+        &self,
+        shard: Shard,
+        after: Option<&AccountId>,
+        limit: u32,
+    ) -> Result<Vec<Quarantined>, StoreError> {
+        self.read("quarantines", shard, |tables| {
+            let all = tables.quarantines.values();
+            let page = all.filter(|at| after.is_none_or(|after| *after < at.account));
+            page.take(limit as usize).cloned().collect()
+        })
+        .await
+    }
+
+    async fn quarantine_of(
+        &self,
+        shard: Shard,
+        account: &AccountId,
+    ) -> Result<Option<Quarantined>, StoreError> {
+        self.read("quarantine of", shard, |tables| tables.quarantines.get(account).cloned()).await
+    }
+
+    async fn letter_marks(
+        &self,
+        shard: Shard,
+        partition: Partition,
+        from: i64,
+        to: i64,
+    ) -> Result<Vec<LetterMark>, StoreError> {
+        self.read("letter marks", shard, |tables| {
+            let found = tables.letters.range((partition, from)..=(partition, to));
+            found.map(|(_, mark)| mark.clone()).collect()
+        })
+        .await
+    }
+}
+
+#[async_trait]
+impl OperationsTx for SimTx {
+    async fn record_acts(&mut self, acts: &[Act]) -> Result<(), StoreError> {
+        self.statement("record acts").await?;
+        for act in acts {
+            let id = self.gate.world.lock().number() as i64;
+            self.staged.acts.push(LoggedAct { id, at: self.now, act: act.clone() });
+        }
+        self.answer("record acts", ()).await
+    }
+
+    async fn forget_quarantines(&mut self, ids: &BTreeSet<AccountId>) -> Result<u64, StoreError> {
+        self.statement("forget quarantines").await?;
+        let known = {
+            let mut state = self.gate.world.lock();
+            let known = &state.database(self.shard).tables.quarantines;
+            ids.iter().filter(|id| known.contains_key(*id)).count()
+        };
+        self.staged.released.extend(ids.iter().cloned());
+        self.answer("forget quarantines", known as u64).await
+    }
+
+    async fn mark_letters(&mut self, marks: &[LetterMark]) -> Result<(), StoreError> {
+        self.statement("mark letters").await?;
+        for mark in marks {
+            let place = (mark.partition, mark.offset);
+            self.lock(LockKey::Letter(place.0, place.1)).await?;
+            let known = {
+                let mut state = self.gate.world.lock();
+                state.database(self.shard).tables.letters.contains_key(&place)
+            };
+            if known {
+                return self.refuse_duplicate(Constraint::Other);
+            }
+            self.staged.letters.push(LetterMark { at: self.now, ..mark.clone() });
+        }
+        self.answer("mark letters", ()).await
+    }
+
+    async fn rebuild_projections(&mut self, ids: &BTreeSet<AccountId>) -> Result<u64, StoreError> {
+        self.statement("rebuild projections").await?;
+        let mut rebuilt = 0;
+        for id in ids {
+            if let Some(record) = self.account(id) {
+                self.staged.rebuilt.push(BalanceRow { row: record.row, as_of: self.now });
+                rebuilt += 1;
+            }
+        }
+        self.answer("rebuild projections", rebuilt).await
+    }
+}
