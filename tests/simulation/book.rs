@@ -1,8 +1,9 @@
 //! What callers were told, and whether it was kept.
 
 use crate::auditor::Auditor;
-use holdfast::domain::{AccountId, State, TransferId};
+use holdfast::domain::{AccountId, Shard, State, TransferId};
 use holdfast::ingress::{Refusal, Submitted};
+use holdfast::routing::ShardMap;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What is known of one key.
@@ -74,6 +75,21 @@ impl Book {
     /// A caller was promised that the transfer ends like this.
     pub fn promise(&mut self, id: TransferId, end: &'static str) {
         self.ends.entry(id).or_default().insert(end);
+    }
+
+    /// What a promotion has lost is no promise any more: that of a transfer which is not there, and
+    /// what was said of transfers that touch the lost shard.
+    pub fn forget(&mut self, auditor: &Auditor, lost: Shard, map: &ShardMap) {
+        for asked in self.keys.values_mut() {
+            asked.maybe = true;
+            asked.accepted = asked.accepted.filter(|id| auditor.transfers.contains_key(id));
+        }
+        self.accepted.retain(|id| auditor.transfers.contains_key(id));
+        self.ends.retain(|id, _| {
+            auditor.transfers.get(id).is_some_and(|seen| {
+                ![&seen.source, &seen.destination].iter().any(|id| map.shard_of(id) == lost)
+            })
+        });
     }
 
     /// At the end: every promise is kept.

@@ -1,8 +1,10 @@
 //! What happens to the world, beside what happens at the gates.
 
 use crate::fleet::Fleet;
+use crate::promotion;
 use crate::world::{SHARDS, State, pass};
 use holdfast::broker::{Group, Record};
+use holdfast::domain::Shard;
 use holdfast::reconciler::audit;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +21,7 @@ pub enum Happening {
     Rebalance,
     Roll,
     Audit,
+    Promotion,
 }
 
 const ALL: [Happening; 9] = [
@@ -102,7 +105,10 @@ pub async fn happen(fleet: &Arc<Fleet>, happening: Happening) {
                 })
                 .collect();
             state.counts.add("topic replayed");
+            // What was said before a promotion may not be true of the rows after it.
+            let audited = std::mem::replace(&mut state.auditor.silent, state.auditor.recovered);
             world.publish(state, usize::MAX, &records);
+            state.auditor.silent = audited;
         }
         Happening::ClockForward | Happening::ClockBack => {
             let mut state = world.lock();
@@ -124,6 +130,13 @@ pub async fn happen(fleet: &Arc<Fleet>, happening: Happening) {
             fleet.roll(machine).await;
         }
         Happening::Audit => audit_now(fleet).await,
+        Happening::Promotion => {
+            let (shard, commits) = {
+                let mut state = world.lock();
+                (Shard(state.dice.below(u64::from(SHARDS)) as u16), 1 + state.dice.index(6))
+            };
+            promotion::promote(fleet, shard, commits).await;
+        }
     }
 }
 

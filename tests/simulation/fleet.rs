@@ -10,6 +10,7 @@ use holdfast::domain::Shard;
 use holdfast::ingress::Ingress;
 use holdfast::roles::Role;
 use holdfast::{commit, credit, hold, projector, reconciler, relay};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -30,6 +31,8 @@ pub struct Fleet {
     pub world: Arc<World>,
     pub machines: Mutex<Vec<Machine>>,
     pub batch: usize,
+    /// Nothing is to be started.
+    halted: AtomicBool,
 }
 
 /// Times as short as a history, and as coarse as the timers that cost it most.
@@ -50,9 +53,22 @@ fn policy(process: usize, batch: usize) -> Policy {
     }
 }
 
+/// What the roles of a process share.
+pub fn context(gate: Gate, batch: usize) -> Context {
+    Context {
+        policy: policy(gate.process, batch),
+        wake: Wake::new(gate.world.map.shards()),
+        backlog: Backlog::fresh_for(Duration::from_secs(1)),
+        store: Arc::new(SimStore::open(gate.clone())),
+        broker: Arc::new(SimBroker { gate }),
+        cache: None,
+    }
+}
+
 impl Fleet {
     pub fn new(world: &Arc<World>, batch: usize) -> Arc<Self> {
-        Arc::new(Self { world: world.clone(), machines: Mutex::default(), batch })
+        let (world, halted) = (world.clone(), AtomicBool::new(false));
+        Arc::new(Self { world, machines: Mutex::default(), batch, halted })
     }
 
     /// A new machine whose process runs these roles for every shard.
@@ -64,6 +80,11 @@ impl Fleet {
         drop(machines);
         self.open_door(machine, context);
         machine
+    }
+
+    fn is_down(&self, machine: usize) -> bool {
+        let process = self.process_of(machine);
+        self.world.lock().lives[process].dead
     }
 
     /// The process that runs on a machine now.
@@ -93,14 +114,7 @@ impl Fleet {
             state.lives.len() - 1
         };
         let gate = Gate { world: self.world.clone(), process };
-        let context = Arc::new(Context {
-            store: Arc::new(SimStore::open(gate.clone())),
-            broker: Arc::new(SimBroker { gate }),
-            cache: None,
-            policy: policy(process, self.batch),
-            wake: Wake::new(self.world.map.shards()),
-            backlog: Backlog::fresh_for(Duration::from_secs(1)),
-        });
+        let context = Arc::new(context(gate, self.batch));
         self.world.say(|| format!("process {process} starts with {roles:?}"));
         let stop = CancellationToken::new();
         for role in roles {
@@ -140,8 +154,36 @@ impl Fleet {
         });
     }
 
+    /// Ends every process, and starts none until [`Fleet::resume`].
+    pub fn halt(&self) {
+        self.halted.store(true, Ordering::SeqCst);
+        for machine in 0..self.machines.lock().expect("no panic").len() {
+            self.close_door(machine);
+        }
+        let mut state = self.world.lock();
+        let state = &mut *state;
+        for process in 0..state.lives.len() {
+            state.lives[process].dead = true;
+            for database in &mut state.databases {
+                database.disconnect(process);
+            }
+            state.log.expel(process, &mut state.dice);
+        }
+        state.crashed.clear();
+    }
+
+    /// Starts a process on every machine.
+    pub fn resume(&self) {
+        self.halted.store(false, Ordering::SeqCst);
+        let machines = self.machines.lock().expect("no panic").len();
+        (0..machines).for_each(|machine| self.restart(machine));
+    }
+
     /// Starts a new process on a machine in place of the one that ended.
     pub fn restart(&self, machine: usize) {
+        if self.halted.load(Ordering::SeqCst) || !self.is_down(machine) {
+            return;
+        }
         let roles = self.machines.lock().expect("no panic")[machine].roles.clone();
         let (process, context, stop) = self.process(&roles);
         {

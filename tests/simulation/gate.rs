@@ -97,6 +97,7 @@ impl Gate {
         state.trace.mix(self.world.elapsed().as_micros() as u64);
         let fate = match scripted(state, self.process, call, shard, side) {
             Some(act) => self.scripted(state, act),
+            None if state.lives[self.process].spared => Fate::Go,
             None => self.chosen(state, call, side),
         };
         let short = matches!(&fate, Fate::Pause(time) if *time < Duration::from_millis(100));

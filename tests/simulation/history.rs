@@ -116,6 +116,16 @@ async fn live(world: &Arc<World>, mut dice: crate::dice::Dice) {
         let caller = Caller { fleet, accounts, name: format!("caller{number}"), number: 0 };
         busy.push(tokio::spawn(caller.run(3 + dice.below(9))));
     }
+    if dice.chance(1200) {
+        for database in &mut world.lock().databases {
+            database.remembers = true;
+        }
+        let (fleet, after) = (fleet.clone(), dice.millis(500, 8000));
+        busy.push(tokio::spawn(async move {
+            pass(after).await;
+            chaos::happen(&fleet, chaos::Happening::Promotion).await;
+        }));
+    }
     for _ in 0..dice.below(3) {
         busy.push(tokio::spawn(chaos::run(fleet.clone(), 1 + dice.below(3))));
     }

@@ -12,6 +12,7 @@ mod fleet;
 mod gate;
 mod history;
 mod many;
+mod promotion;
 mod scenarios;
 mod store;
 mod trace;

@@ -30,6 +30,8 @@ pub struct Life {
     pub dead: bool,
     /// It does nothing until then.
     pub stalled_until: Option<Instant>,
+    /// Nothing goes wrong for it.
+    pub spared: bool,
 }
 
 pub struct State {

@@ -5,6 +5,7 @@
 mod accounts;
 mod end;
 mod events;
+mod learn;
 mod transfers;
 
 use crate::store::Changes;
@@ -42,6 +43,8 @@ pub struct TransferSeen {
     pub driven: bool,
     /// Whether its final event was published.
     pub announced: bool,
+    /// The end that was announced of it before a recovery.
+    pub promised: Option<(State, Option<Reason>)>,
 }
 
 /// An account, as it was committed.
@@ -69,8 +72,12 @@ pub struct Auditor {
     snapshots: BTreeMap<(AccountId, i64), Snapshot>,
     /// Accepted transfers of each source, in order.
     of_source: BTreeMap<AccountId, Vec<TransferId>>,
-    /// The highest generation that an event had.
-    pub generation: u32,
+    /// What is published now is a copy of what was: it says nothing.
+    pub silent: bool,
+    /// Whether there was a recovery.
+    pub recovered: bool,
+    /// While a recovery runs, rows are not as they should be.
+    pub suspended: bool,
     /// Clocks jumped: which of two transfers is older is not the databases' to say.
     pub clocks_jumped: bool,
     /// A script puts a dead letter where the product would not.
@@ -89,6 +96,9 @@ struct Moves {
 impl Auditor {
     /// After every commit.
     pub fn committed(&mut self, shard: Shard, changes: &Changes) -> Result<(), String> {
+        if self.suspended {
+            return Ok(());
+        }
         let mut moves = Moves::default();
         for (key, claim) in &changes.claims {
             if self.claims.insert(key.clone(), claim.transfer).is_some() {

@@ -1,5 +1,6 @@
 //! What may become of a transfer and of its pivot, and in which order.
 
+use super::end::is_final;
 use super::{Auditor, Moves, PivotSeen, TransferSeen};
 use crate::store::Changes;
 use holdfast::domain::{EntryRow, Reason, Shard, Side, State, TransferId};
@@ -64,6 +65,7 @@ impl Auditor {
             published: false,
             driven: false,
             announced: false,
+            promised: None,
         };
         self.transfers.insert(terms.id, seen);
         Ok(())
@@ -108,6 +110,10 @@ impl Auditor {
                 "invariant {invariant}: {id} went from {from:?} to {to:?} ({reason:?}) with pivot \
                  {pivot:?}"
             ));
+        }
+        if is_final(to) && seen.promised.is_some_and(|promised| promised != (to, reason)) {
+            let promised = seen.promised;
+            return Err(format!("{id} ends {to:?} and was announced as {promised:?}"));
         }
         (seen.state, seen.reason) = (to, reason);
         let (amount, currency) = (seen.amount, seen.currency);

@@ -2,6 +2,7 @@
 
 mod announcements;
 mod answers;
+mod promotions;
 mod races;
 mod stage;
 mod standstill;

@@ -16,9 +16,12 @@ pub use port::SimStore;
 pub use tables::{Changes, Staged, Tables};
 
 use holdfast::domain::Generation;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use tokio::sync::Notify;
+
+/// Commits that a promotion may lose.
+const REMEMBERED: usize = 12;
 
 /// One shard's database.
 #[derive(Default)]
@@ -34,6 +37,9 @@ pub struct Database {
     /// Microseconds that its clock is ahead of virtual time.
     pub clock_offset: i64,
     pub generation: Generation1,
+    /// Whether former states are remembered, so that a promotion can lose commits.
+    pub remembers: bool,
+    past: VecDeque<Tables>,
 }
 
 /// A generation that begins at 1, as in a new cluster.
@@ -66,5 +72,28 @@ impl Database {
     pub fn disconnect_all(&mut self) {
         let ids: Vec<u64> = self.open.keys().copied().collect();
         ids.into_iter().for_each(|id| self.end(id));
+    }
+
+    /// Applies what a transaction has written, and says what changed.
+    pub fn apply(&mut self, staged: Staged) -> Changes {
+        if self.remembers {
+            if self.past.len() == REMEMBERED {
+                self.past.pop_front();
+            }
+            self.past.push_back(self.tables.clone());
+        }
+        self.tables.apply(staged)
+    }
+
+    /// Goes back by so many commits, as far as they are remembered; how many were lost.
+    pub fn lose(&mut self, commits: usize) -> usize {
+        let lost = commits.min(self.past.len());
+        for _ in 0..lost {
+            if let Some(before) = self.past.pop_back() {
+                self.tables = before;
+            }
+        }
+        self.past.clear();
+        lost
     }
 }

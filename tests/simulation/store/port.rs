@@ -21,6 +21,8 @@ pub struct SimStore {
     pub gate: Gate,
     pub identity: Identity,
     pub verified: Vec<AtomicBool>,
+    /// Opened by what is to raise the generation.
+    pub any_generation: bool,
 }
 
 impl SimStore {
@@ -30,7 +32,12 @@ impl SimStore {
         let generation = world.lock().databases[0].generation.0;
         let identity = world.identity(generation);
         let verified = world.map.all_shards().map(|_| AtomicBool::new(false)).collect();
-        Self { gate, identity, verified }
+        Self { gate, identity, verified, any_generation: false }
+    }
+
+    /// Opens all shards, whichever generation they are in.
+    pub fn of_any_generation(gate: Gate) -> Self {
+        Self { any_generation: true, ..Self::open(gate) }
     }
 }
 
