@@ -123,9 +123,7 @@ impl Commit {
         if open.is_empty() {
             return Ok(HashMap::new());
         }
-        let records = self.context.store.transfer_records(shard, &open).await?;
-        let ends = records.into_iter().filter(|record| record.row.state.is_final());
-        Ok(ends.filter_map(|end| Some((end.row.terms.id, end.row.reason?))).collect())
+        transact(&*self.context.store, shard, &Ends(&open)).await
     }
 
     async fn look(&self, shard: Shard, ids: Vec<TransferId>) -> Looked {
@@ -141,6 +139,22 @@ impl Commit {
             looked.insert(pivot.transfer, Some(pivot));
         }
         looked
+    }
+}
+
+/// Why transfers ended, as far as they did, read under their locks: a COMMIT of this step that was
+/// not confirmed may still be on its way, and whoever lets its transfer go before that would leave
+/// an end that nobody announces.
+struct Ends<'a>(&'a [TransferId]);
+
+#[async_trait]
+impl Work for Ends<'_> {
+    type Output = HashMap<TransferId, Reason>;
+
+    async fn run(&self, tx: &mut dyn Tx, _attempt: u32) -> Result<Self::Output, StoreError> {
+        let rows = tx.transfers(self.0).await?;
+        let ends = rows.into_values().filter(|row| row.state.is_final());
+        Ok(ends.filter_map(|end| Some((end.terms.id, end.reason?))).collect())
     }
 }
 

@@ -66,9 +66,10 @@ pub enum Act {
     Stall(Duration),
     Pause(Duration),
     Unanswered,
-    /// A COMMIT that nobody confirms, and whether it happens.
+    /// A COMMIT that nobody confirms; whether it happens, and how much later.
     Unconfirmed {
         applied: bool,
+        after: Duration,
     },
 }
 
@@ -90,6 +91,10 @@ pub struct Counts(pub BTreeMap<&'static str, u64>);
 impl Counts {
     pub fn add(&mut self, what: &'static str) {
         *self.0.entry(what).or_default() += 1;
+    }
+
+    pub fn add_many(&mut self, what: &'static str, count: u64) {
+        *self.0.entry(what).or_default() += count;
     }
 
     pub fn merge(&mut self, other: &Self) {

@@ -19,6 +19,9 @@ pub enum Trouble {
     Unconfirmed { applied: bool, after: Duration },
 }
 
+/// Gates that a history may pass: the longest that end pass a small part of it.
+const MOST_CALLS: u64 = 5_000_000;
+
 enum Fate {
     Go,
     Yield(u64),
@@ -92,6 +95,11 @@ impl Gate {
         if life.stalled_until.is_some_and(|until| until > Instant::now()) {
             return Fate::Pause(Duration::ZERO);
         }
+        state.calls += 1;
+        if state.calls == MOST_CALLS {
+            let what = format!("{MOST_CALLS} calls and no end: {call} and others, in circles");
+            self.world.violate(state, what);
+        }
         state.trace.mix(self.process as u64 ^ (u64::from(side == Side::After) << 32));
         state.trace.mix_text(call);
         state.trace.mix(self.world.elapsed().as_micros() as u64);
@@ -120,8 +128,8 @@ impl Gate {
             Act::Stall(time) => self.stall(state, time, true, true),
             Act::Pause(time) => Fate::Pause(time),
             Act::Unanswered => Fate::Fail(Trouble::Unanswered),
-            Act::Unconfirmed { applied } => {
-                Fate::Fail(Trouble::Unconfirmed { applied, after: Duration::ZERO })
+            Act::Unconfirmed { applied, after } => {
+                Fate::Fail(Trouble::Unconfirmed { applied, after })
             }
         }
     }

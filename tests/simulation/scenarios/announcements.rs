@@ -60,3 +60,21 @@ fn a_cancel_of_what_the_destination_refused_is_no_promise() {
         stage.until_state(transfer, State::Rejected).await;
     });
 }
+
+/// A release's COMMIT is not confirmed and happens a second later. Meanwhile commit looks again, does
+/// not learn the pivot, and must not let the transfer go: nobody else would announce its end.
+#[test]
+fn an_end_that_is_written_late_is_still_announced() {
+    play(async |stage| {
+        let payer = stage.account("payer", 0, 100);
+        let nobody = "nobody".parse().unwrap();
+        let one = stage.everything_but(&[Role::Commit]);
+        let transfer = stage.pay(one, "one", &payer, &nobody, 100).await;
+        stage.until("the pivot", |state| state.auditor.pivots.contains_key(&transfer)).await;
+        let commit = stage.machine(&[Role::Commit]);
+        let later = Act::Unconfirmed { applied: true, after: Duration::from_secs(1) };
+        stage.fault(commit, "commit", Side::Before, later);
+        stage.second_fault(commit, "entries of", Side::Before, Act::Unanswered);
+        stage.until_state(transfer, State::Rejected).await;
+    });
+}

@@ -15,7 +15,12 @@ fn what_may_have_been_accepted_is_never_said_not_to_be() {
             let (payer, payee) = (stage.account("payer", 0, 100), stage.account("payee", 1, 0));
             stage.everything();
             let door = stage.machine(&[]);
-            stage.fault(door, "commit", Side::Before, Act::Unconfirmed { applied: true });
+            stage.fault(
+                door,
+                "commit",
+                Side::Before,
+                Act::Unconfirmed { applied: true, after: Duration::ZERO },
+            );
             match lost {
                 "transfer records" => stage.fault(door, lost, Side::After, Act::Unanswered),
                 _ => stage.second_fault(door, lost, Side::Before, Act::Unanswered),
