@@ -24,8 +24,6 @@ pub mod relay;
 pub mod roles;
 pub mod routing;
 pub mod runtime;
-#[cfg(test)]
-mod saga;
 pub mod seldom;
 pub mod store;
 pub mod telemetry;

@@ -179,6 +179,8 @@ pub async fn rest(fleet: &Arc<Fleet>, patience: Duration) {
     let ends: Vec<&'static str> =
         state.auditor.transfers.values().map(|seen| seen.state.as_str()).collect();
     ends.into_iter().for_each(|end| state.counts.add(end));
+    state.counts.add_many("port calls", state.calls / 2);
+    state.counts.add_many("virtual seconds", world.elapsed().as_secs());
 }
 
 /// What is still to be done, if anything.

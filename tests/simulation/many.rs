@@ -9,6 +9,46 @@ use std::time::Instant;
 /// Histories of an ordinary test run: a minute at most of an unoptimised build.
 const ORDINARY: u64 = 300;
 
+/// What must have happened in any run of that length: a fault that never comes tests nothing.
+const KINDS: [&str; 36] = [
+    "COMMIT that happens later",
+    "audit",
+    "broker down",
+    "burst",
+    "cancel accepted",
+    "cancelled",
+    "clock jumps ahead",
+    "clock jumps back",
+    "close",
+    "committed",
+    "crash after",
+    "crash before",
+    "failed delivery",
+    "freeze",
+    "key used again",
+    "limit",
+    "lock wait",
+    "lock wait timeout",
+    "long pause",
+    "offsets reset",
+    "operator's retry",
+    "pause",
+    "process replaced",
+    "promotion",
+    "rebalance",
+    "rejected",
+    "reversal accepted",
+    "shard down",
+    "shard down for long",
+    "stall",
+    "topic replayed",
+    "transaction given up",
+    "transactions lost to a stall",
+    "unanswered call",
+    "unconfirmed COMMIT",
+    "zombie",
+];
+
 fn number(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;
     let number = text.replace('_', "").parse();
@@ -72,6 +112,10 @@ fn no_history_breaks_an_invariant() {
     let (ran, seconds) = (counts.of("histories"), begun.elapsed().as_secs_f64());
     println!("{ran} histories from seed {first} in {seconds:.1} s: {:.0}/s", ran as f64 / seconds);
     counts.0.iter().for_each(|(what, count)| println!("{count:>12} {what}"));
+    if ran >= ORDINARY {
+        let missing: Vec<&str> = KINDS.into_iter().filter(|kind| counts.of(kind) == 0).collect();
+        assert!(missing.is_empty(), "nothing of this happened: {missing:?}");
+    }
     if let Some(seed) = failed.into_inner().unwrap() {
         println!("history {} of this run is the first that failed", seed - first + 1);
         show(seed);

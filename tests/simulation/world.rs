@@ -47,6 +47,8 @@ pub struct State {
     pub auditor: Auditor,
     pub book: Book,
     pub trace: Trace,
+    /// Port calls so far.
+    pub calls: u64,
     /// The first thing that must not be.
     pub violation: Option<String>,
     next_number: u64,
@@ -92,6 +94,7 @@ impl World {
             auditor: Auditor::default(),
             book: Book::default(),
             trace: Trace::new(readable),
+            calls: 0,
             violation: None,
             next_number: 0,
         };

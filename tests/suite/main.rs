@@ -8,7 +8,6 @@ mod crash;
 mod http_api;
 mod outages;
 mod pipeline;
-mod promotion;
 mod proxy;
 mod services;
 mod store_contract;

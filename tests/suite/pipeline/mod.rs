@@ -32,8 +32,6 @@ mod operators;
 mod outages;
 mod process;
 mod projection;
-mod races;
-mod recovery;
 mod refusals;
 mod repeats;
 mod replays;

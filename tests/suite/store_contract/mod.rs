@@ -2,7 +2,6 @@
 
 mod accounts;
 mod audit;
-mod costs;
 mod entries;
 mod identity;
 mod model;
