@@ -1,6 +1,7 @@
 //! `reconcile recover`: both sides of every transfer agree again after a promotion.
 
 use super::exit::{Ended, Failure, Outcome};
+use super::operator::OperatorArgs;
 use super::output::{OutputArgs, Table, print, value};
 use super::target::TargetArgs;
 use super::{ConfigArgs, examples};
@@ -32,6 +33,8 @@ pub struct Recover {
     #[arg(long)]
     dry_run: bool,
     #[command(flatten)]
+    operator: OperatorArgs,
+    #[command(flatten)]
     output: OutputArgs,
 }
 
@@ -48,7 +51,10 @@ pub async fn run(command: Recover, args: &ConfigArgs) -> Ended {
     } else {
         recover::raise(&*context.store).await?;
         drop(context);
-        recover::recover(&open(&config, Opening::AllShards).await?, &scope).await?
+        let context = open(&config, Opening::AllShards).await?;
+        let report = recover::recover(&context, &scope).await?;
+        recover::log(&context, &report, &command.operator.actor()).await?;
+        report
     };
     print(command.output.format, || table(&report), || value(&report));
     let nothing_left = report.finished || report.dry_run && report.repaired.is_empty();

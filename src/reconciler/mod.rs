@@ -16,7 +16,7 @@ pub use decide::{Action, PivotLook, Surroundings, decide};
 use crate::broker::Producer;
 use crate::context::Context;
 use crate::crash::{self, Place};
-use crate::domain::Shard;
+use crate::domain::{Shard, Timestamp};
 use crate::roles::Role;
 use crate::seldom::Seldom;
 use crate::store::{Mark, StoreError};
@@ -30,6 +30,8 @@ use tokio_util::sync::CancellationToken;
 const SCAN: u32 = 2000;
 const SCAN_BOUND: Duration = Duration::from_millis(500);
 const LEASE: Duration = Duration::from_secs(15);
+/// How often it is asked whether a sweep is due.
+const SWEEP_LOOK: Duration = Duration::from_secs(60);
 /// Claims deleted at once, and how often.
 const CLAIMS: u32 = 1000;
 const CLAIMS_INTERVAL: Duration = Duration::from_secs(60);
@@ -44,7 +46,8 @@ pub async fn run(
     let mut reconciler = Reconciler {
         context: Arc::clone(&context),
         shard,
-        swept: Instant::now(),
+        sweep_looked_at: None,
+        sweeping: false,
         expired: Instant::now(),
         producer: None,
     };
@@ -75,7 +78,8 @@ pub async fn run(
 struct Reconciler {
     context: Arc<Context>,
     shard: Shard,
-    swept: Instant,
+    sweep_looked_at: Option<Instant>,
+    sweeping: bool,
     expired: Instant,
     producer: Option<Box<dyn Producer>>,
 }
@@ -104,18 +108,33 @@ impl Reconciler {
     /// Moves the mark over what was accepted since; and now and then lets the sweep, one page a
     /// round, go over everything from the oldest on.
     async fn scan(&mut self) -> Result<(), StoreError> {
-        let (store, policy) = (&self.context.store, &self.context.policy);
+        let (context, policy) = (Arc::clone(&self.context), &self.context.policy);
+        let store = &context.store;
         let until = store.now(self.shard).await?.minus(policy.scan_lag);
-        if self.swept.elapsed() >= policy.full_sweep_interval
+        self.sweeping = self.sweeping || self.sweep_is_due(until).await?;
+        if self.sweeping
             && store.scan_unfinished(self.shard, Mark::Sweep, until, SCAN).await? < SCAN
         {
-            self.swept = Instant::now();
+            self.sweeping = false;
         }
         let began = Instant::now();
         while store.scan_unfinished(self.shard, Mark::Recent, until, SCAN).await? == SCAN
             && began.elapsed() < SCAN_BOUND
         {}
         Ok(())
+    }
+
+    /// Once in each interval, whoever reconciles and however often processes are started: whoever
+    /// sweeps takes a lease for the interval under a name that nobody has, and keeps it.
+    async fn sweep_is_due(&mut self, now: Timestamp) -> Result<bool, StoreError> {
+        let policy = &self.context.policy;
+        let pause = policy.full_sweep_interval.min(SWEEP_LOOK);
+        if self.sweep_looked_at.is_some_and(|at| at.elapsed() < pause) {
+            return Ok(false);
+        }
+        self.sweep_looked_at = Some(Instant::now());
+        let holder = format!("{} at {now}", policy.instance);
+        self.context.store.lease(self.shard, "sweep", &holder, policy.full_sweep_interval).await
     }
 
     async fn expire_claims(&mut self) -> Result<(), StoreError> {

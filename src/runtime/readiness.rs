@@ -16,6 +16,10 @@ const FRESH: Duration = Duration::from_secs(1);
 /// A dependency that takes longer counts as down.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// Said of a shard that is up.
+const MAY_LOSE_COMMITS: &str = "confirmed commits can be lost with this server: it replicates \
+    neither semi-synchronously (AFTER_SYNC) nor in a group";
+
 /// What `/readyz` answers through every phase of a process's life. Cheap to clone.
 #[derive(Clone)]
 pub struct Condition {
@@ -157,10 +161,22 @@ pub async fn ask_all(context: &Context, needs: &Needs) -> Vec<DependencyStatus> 
     }
     let mut statuses = join_all(questions).await;
     let of_shards = &mut statuses[..shards];
+    let of_each = context.store.map().all_shards().zip(of_shards.iter_mut());
+    join_all(of_each.map(|(shard, status)| warn_of_losses(context, shard, status))).await;
     if needs.any_shard() && of_shards.iter().all(|status| status.health == Health::Down) {
         of_shards.iter_mut().for_each(|status| status.required = true);
     }
     statuses
+}
+
+/// A shard that answers can work all the same: what it confirms may be lost with its server.
+async fn warn_of_losses(context: &Context, shard: Shard, status: &mut DependencyStatus) {
+    if status.health == Health::Up {
+        let question = context.store.keeps_commits(shard);
+        if let Ok(Ok(false)) = tokio::time::timeout(PATIENCE, question).await {
+            status.detail = Some(MAY_LOSE_COMMITS.to_owned());
+        }
+    }
 }
 
 async fn ask<E: Display>(

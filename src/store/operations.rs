@@ -25,11 +25,13 @@ pub enum Action {
     DiscardLetter,
     /// A projection was made anew from its decision row.
     RebuildProjection,
+    /// Both sides of every transfer were made to agree again after a promotion.
+    Recover,
 }
 
 impl Action {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::CancelTransfer,
         Self::RetryTransfer,
         Self::Quarantine,
@@ -37,6 +39,7 @@ impl Action {
         Self::ReplayLetter,
         Self::DiscardLetter,
         Self::RebuildProjection,
+        Self::Recover,
     ];
 
     /// The name in the log.
@@ -49,6 +52,7 @@ impl Action {
             Self::ReplayLetter => "dlq.replay",
             Self::DiscardLetter => "dlq.discard",
             Self::RebuildProjection => "projection.rebuild",
+            Self::Recover => "reconcile.recover",
         }
     }
 }

@@ -34,7 +34,14 @@ pub trait Recovery {
     /// Notes that the recovery is finished.
     async fn finish_recovery(&self, shard: Shard) -> Result<(), StoreError>;
 
-    /// Leases of roles that have not run out, by name.
+    /// Whether a confirmed commit survives the loss of its server: replication is semi-synchronous
+    /// with AFTER_SYNC and has not fallen back, or a group's with another member. A store without
+    /// servers has none to lose.
+    async fn keeps_commits(&self, _shard: Shard) -> Result<bool, StoreError> {
+        Ok(true)
+    }
+
+    /// Leases that have not run out, by name.
     async fn leases(&self, shard: Shard) -> Result<Vec<Lease>, StoreError>;
 
     /// Puts transfers on the reconciler's list, due at once; those on it stay as they are.

@@ -6,5 +6,6 @@ mod embedded;
 mod imports;
 mod operators;
 pub mod program;
+mod recovery;
 mod serving;
 mod usage;

@@ -8,6 +8,7 @@ mod crash;
 mod http_api;
 mod outages;
 mod pipeline;
+mod promotion;
 mod proxy;
 mod services;
 mod store_contract;

@@ -6,7 +6,9 @@
 
 use super::decide::{Announced, End};
 use super::{RecoverError, Scope};
-use crate::broker::{Broker, Delivered, Group, PartitionLag, Position, Topic, envelope};
+use crate::broker::{
+    Broker, BrokerError, Delivered, Group, PartitionLag, Position, Topic, envelope,
+};
 use crate::context::Context;
 use crate::domain::{
     AccountId, AccountSnapshot, Event, EventError, EventType, Generation, PivotDecision,
@@ -14,9 +16,14 @@ use crate::domain::{
 };
 use crate::roles::Role;
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 /// Records read at once.
 const PAGE: usize = 1000;
+
+/// How often the broker is asked before a recovery gives up, and how long after each time.
+const ATTEMPTS: u32 = 10;
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// Topics of a shard that say something of transfers out of its accounts.
 const OF_SOURCES: [EventType; 7] = [
@@ -75,11 +82,12 @@ impl Evidence {
     ) -> Result<(), RecoverError> {
         // Nobody's offsets are asked for: only where the partitions begin and end.
         let group = Group { role: Role::Reconciler.as_str(), shard: topic.shard };
-        for lag in context.broker.lag(&group, &[topic]).await? {
-            let mut offset = first_since(&*context.broker, &lag, scope.since).await?;
+        let (broker, topics) = (&*context.broker, [topic]);
+        for lag in patiently(|| broker.lag(&group, &topics)).await? {
+            let mut offset = first_since(broker, &lag, scope.since).await?;
             while offset < lag.end {
                 let position = Position { topic, partition: lag.partition, offset };
-                let records = context.broker.read_from(position, PAGE).await?;
+                let records = patiently(|| broker.read_from(position, PAGE)).await?;
                 let Some(last) = records.last() else { break };
                 offset = last.position.offset + 1;
                 self.take(context, scope, topic.shard, &records).await?;
@@ -176,6 +184,20 @@ async fn final_transfers(
     Ok(stored.iter().filter(|fact| is_final(fact.state)).map(|fact| fact.terms.id).collect())
 }
 
+/// Asks again while the broker does not answer: a recovery should not have to begin anew for it.
+async fn patiently<T, F>(mut ask: impl FnMut() -> F) -> Result<T, BrokerError>
+where
+    F: Future<Output = Result<T, BrokerError>>,
+{
+    for _ in 1..ATTEMPTS {
+        match ask().await {
+            Err(BrokerError::Unavailable { .. }) => tokio::time::sleep(PAUSE).await,
+            answer => return answer,
+        }
+    }
+    ask().await
+}
+
 /// The first offset of a partition whose record is not older than `since`, by halving: records of
 /// a partition are in order of time but for moments.
 async fn first_since(
@@ -188,7 +210,7 @@ async fn first_since(
     while low < high {
         let middle = low + (high - low) / 2;
         let position = Position { topic: lag.topic, partition: lag.partition, offset: middle };
-        match broker.read_at(position).await? {
+        match patiently(|| broker.read_at(position)).await? {
             Some(record) if record.timestamp < since => low = record.position.offset + 1,
             Some(_) | None => high = middle,
         }

@@ -19,8 +19,11 @@ pub use report::{Finding, Repaired, RepairedTransfer, Report};
 use crate::broker::BrokerError;
 use crate::context::Context;
 use crate::domain::{EventError, Generation, Shard, Timestamp, format_minor};
-use crate::store::{Lease, Store, StoreError, transact};
+use crate::roles::Role;
+use crate::store::{Act, Action, Actor, Lease, Store, StoreError, Tx, Work, transact};
 use apply::{WritePivot, WriteSource, Written};
+use async_trait::async_trait;
+use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use survey::{Case, Survey, survey};
 
@@ -79,7 +82,8 @@ pub async fn raise(store: &dyn Store) -> Result<Generation, RecoverError> {
 pub async fn ensure_stopped(store: &dyn Store) -> Result<(), RecoverError> {
     for shard in store.map().all_shards() {
         store.ping(shard).await?;
-        if let Some(lease) = store.leases(shard).await?.into_iter().next() {
+        let leases = store.leases(shard).await?;
+        if let Some(lease) = leases.into_iter().find(|lease| lease.name.parse::<Role>().is_ok()) {
             return Err(RecoverError::AtWork { shard, lease });
         }
     }
@@ -116,6 +120,34 @@ pub async fn recover(context: &Context, scope: &Scope) -> Result<Report, Recover
         }
     }
     Ok(finish(report))
+}
+
+/// Adds what was done to the audit logs of the lost shards.
+pub async fn log(context: &Context, report: &Report, actor: &Actor) -> Result<(), StoreError> {
+    for shard in &report.shards {
+        let after = json!({
+            "generation": report.generation,
+            "finished": report.finished,
+            "repairs": report.repairs,
+            "findings": report.findings.len(),
+        });
+        let act = actor.act(Action::Recover, &format!("shard {shard}"), &Value::Null, &after);
+        transact(&*context.store, *shard, &Log { act }).await?;
+    }
+    Ok(())
+}
+
+struct Log {
+    act: Act,
+}
+
+#[async_trait]
+impl Work for Log {
+    type Output = ();
+
+    async fn run(&self, tx: &mut dyn Tx, _attempt: u32) -> Result<(), StoreError> {
+        tx.record_acts(std::slice::from_ref(&self.act)).await
+    }
 }
 
 fn begin(context: &Context, scope: &Scope, survey: &Survey, dry_run: bool) -> Report {

@@ -55,6 +55,13 @@ pub(super) const STATEMENTS: Statements = Statements {
     now: concat!("SELECT ", now!()),
     read_only: "SELECT @@global.read_only OR @@global.super_read_only \
         OR @@global.innodb_read_only",
+    keeps_commits: "SELECT (SELECT COUNT(*) FROM performance_schema.replication_group_members \
+            WHERE MEMBER_STATE = 'ONLINE') > 1 \
+        OR (EXISTS (SELECT 1 FROM performance_schema.global_status \
+                WHERE VARIABLE_NAME = 'Rpl_semi_sync_source_status' AND VARIABLE_VALUE = 'ON') \
+            AND EXISTS (SELECT 1 FROM performance_schema.global_variables \
+                WHERE VARIABLE_NAME = 'rpl_semi_sync_source_wait_point' \
+                AND VARIABLE_VALUE = 'AFTER_SYNC'))",
 
     lock_accounts: concat!(
         "SELECT ",

@@ -34,13 +34,16 @@ impl<D: Driver> SqlStore<D> {
         let rows = tx.fetch(statements::SCAN_TRANSFERS, &args).await?;
         let seen = decode::all(rows, |row| Ok((row.transfer()?, row.coded(State::from_code)?)))?;
         let open = seen.iter().filter(|(_, state)| !state.is_final()).map(|(id, _)| *id);
-        list(&mut tx, open.collect()).await?;
+        let open: Vec<TransferId> = open.collect();
+        let listed = !open.is_empty();
+        list(&mut tx, open).await?;
         let last = seen.last().map_or(from, |(id, _)| *id);
         let next = match mark {
             Mark::Sweep if seen.len() < limit as usize => TransferId::from_bytes([0; 16]),
             Mark::Sweep | Mark::Recent => last,
         };
-        if next != from {
+        // A sweep that ends in the page it began with leaves its mark where it is.
+        if next != from || listed {
             move_mark(&mut tx, mark.name(), next).await?;
             tx.finish().await?;
         }

@@ -52,6 +52,11 @@ impl<D: Driver> Recovery for SqlStore<D> {
         tx.finish().await
     }
 
+    async fn keeps_commits(&self, shard: Shard) -> Result<bool, StoreError> {
+        let rows = self.read(shard, self.texts().keeps_commits, &[]).await?;
+        Ok(decode::first(rows, Row::flag)?.unwrap_or(false))
+    }
+
     async fn leases(&self, shard: Shard) -> Result<Vec<Lease>, StoreError> {
         let now = self.now(shard).await?;
         let args = [now.into(), RECOVERY.into()];

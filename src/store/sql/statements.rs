@@ -19,6 +19,9 @@ pub struct Statements {
     /// 1 where the server refuses writes.
     pub read_only: &'static str,
 
+    /// 1 where a confirmed commit survives the loss of its server.
+    pub keeps_commits: &'static str,
+
     /// Locks decision rows in the order of the batch and reads them.
     pub lock_accounts: &'static str,
     /// Money and version, where the version is the one before.

@@ -35,6 +35,7 @@ pub(super) const STATEMENTS: Statements = Statements {
     begin_snapshot: "BEGIN; SELECT NULL FROM shard_identity",
     now: "SELECT NULL",
     read_only: "SELECT 0",
+    keeps_commits: "SELECT 1",
 
     lock_accounts: concat!(
         "SELECT ",

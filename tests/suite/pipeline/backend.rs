@@ -9,6 +9,8 @@ use holdfast::domain::Shard;
 use holdfast::store::mysql::{self, MySqlSettings, MySqlStore};
 use holdfast::store::sqlite::{self, SqliteSettings, SqliteStore};
 use holdfast::store::{Opening, Store};
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{ConnectOptions, Connection, MySqlConnection};
 use std::sync::{Arc, Once};
 use tempfile::TempDir;
 
@@ -63,6 +65,37 @@ impl Ports {
     pub fn raw_redis(&self) -> Option<RawRedis> {
         let (url, prefix) = self.redis.clone()?;
         Some(RawRedis { client: redis::Client::open(url).unwrap(), prefix })
+    }
+
+    /// Opens the shards anew, in the generation that they are in now.
+    pub async fn open(&self) -> Arc<dyn Store> {
+        match &self.migration {
+            Migration::Embedded { place, .. } => {
+                let settings = sqlite_settings(place);
+                Arc::new(SqliteStore::open(&settings, Opening::AllShards).await.unwrap())
+            }
+            Migration::Real(settings) => {
+                Arc::new(MySqlStore::open(settings, Opening::AllShards).await.unwrap())
+            }
+        }
+    }
+
+    /// Runs statements on a shard behind the store's back.
+    pub async fn sql(&self, shard: Shard, statements: &str) {
+        let statements = sqlx::raw_sql(sqlx::AssertSqlSafe(statements.to_owned()));
+        match &self.migration {
+            Migration::Embedded { place, .. } => {
+                let file = sqlite_settings(place).dir.join(format!("shard-{shard}.db"));
+                let options = SqliteConnectOptions::new().filename(file);
+                let mut connection = options.connect().await.unwrap();
+                statements.execute(&mut connection).await.unwrap();
+            }
+            Migration::Real(settings) => {
+                let url = &settings.urls[usize::from(shard.0)];
+                let mut connection = MySqlConnection::connect(url).await.unwrap();
+                statements.execute(&mut connection).await.unwrap();
+            }
+        }
     }
 
     /// Migrates once more; returns the number of partitions that the shards store, or none where

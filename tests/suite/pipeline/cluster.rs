@@ -22,6 +22,19 @@ use std::time::Duration;
 
 /// Shards of every cluster.
 pub const SHARDS: u16 = 2;
+/// All tables that commits of the pipeline go to.
+const LEDGER: [&str; 10] = [
+    "account_mst",
+    "balances",
+    "ledger_entries",
+    "outbox",
+    "idempotency_keys",
+    "transaction_status",
+    "reversals",
+    "leases",
+    "reconciler_mark",
+    "stuck_transfers",
+];
 /// Partitions of every topic.
 pub const PARTITIONS: u32 = 3;
 
@@ -98,6 +111,41 @@ impl Cluster {
         let process = self.process();
         process.start_all();
         process
+    }
+
+    /// Keeps a copy of all that a shard holds now. No role may be at work.
+    pub async fn remember(&self, shard: u16) {
+        let copy = |table: &str| format!("CREATE TABLE old_{table} AS SELECT * FROM {table};");
+        let copies: String = LEDGER.into_iter().map(copy).collect();
+        self.sql(shard, &copies).await;
+    }
+
+    /// Puts the copy back: all that was committed since is lost. No role may be at work; leases of
+    /// those that were have run out.
+    pub async fn forget(&self, shard: u16) {
+        let back = |table: &str| {
+            format!("DELETE FROM {table}; INSERT INTO {table} SELECT * FROM old_{table};")
+        };
+        let copies: String = LEDGER.into_iter().map(back).collect();
+        self.sql(shard, &copies).await;
+        self.end_leases().await;
+    }
+
+    /// Every lease has run out.
+    pub async fn end_leases(&self) {
+        for shard in 0..SHARDS {
+            self.sql(shard, "UPDATE leases SET expires_at = 0").await;
+        }
+    }
+
+    /// Does to a shard what the product never does.
+    pub async fn sql(&self, shard: u16, statements: &str) {
+        self.ports.sql(Shard(shard), statements).await;
+    }
+
+    /// Processes of this cluster are of a newer generation from now on.
+    pub async fn reopen(&mut self) {
+        self.ports.store = self.ports.open().await;
     }
 
     pub fn store(&self) -> &dyn Store {

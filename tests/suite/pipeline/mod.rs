@@ -32,6 +32,8 @@ mod operators;
 mod outages;
 mod process;
 mod projection;
+mod races;
+mod recovery;
 mod refusals;
 mod repeats;
 mod replays;

@@ -2,6 +2,7 @@
 
 mod accounts;
 mod audit;
+mod costs;
 mod entries;
 mod identity;
 mod model;

@@ -65,6 +65,12 @@ pub async fn the_sweep_finds_what_committed_behind_the_mark(world: World) {
     assert_eq!(sweep().await, 1, "the end");
     assert_eq!(sweep().await, 3, "it begins anew");
     assert_eq!(stuck(&world).await, [late.terms.id]);
+    assert_eq!(sweep().await, 1);
+    let later = transfer(10, now.minus(MINUTE * 9), "alice", "bob", 10);
+    world.request(std::slice::from_ref(&later)).await;
+    let whole = world.store.scan_unfinished(SHARD, Mark::Sweep, now, 100).await.unwrap();
+    assert_eq!(whole, 5, "all of it in one page");
+    assert_eq!(stuck(&world).await, [late.terms.id, later.terms.id]);
 }
 
 pub async fn stuck_transfers_wait_until_they_are_due_and_leave_when_final(world: World) {

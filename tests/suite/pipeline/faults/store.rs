@@ -153,6 +153,7 @@ delegate! {
     raise_generation(to: Generation) -> ();
     recovery_unfinished() -> bool;
     finish_recovery() -> ();
+    keeps_commits() -> bool;
     leases() -> Vec<Lease>;
     watch(ids: &[TransferId]) -> ();
 }
