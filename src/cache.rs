@@ -133,6 +133,20 @@ impl BalanceCache {
         .await
     }
 
+    /// Writes balances over whatever is there for these accounts.
+    pub async fn replace(&self, ids: &[AccountId], rows: &[BalanceRow]) -> Result<(), CacheError> {
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let keys: Vec<String> = ids.iter().map(|id| self.key(id)).collect();
+        let forgotten = self.asked(async {
+            let mut connection = self.connection().await?;
+            connection.del(keys).await
+        });
+        let _: i64 = forgotten.await?;
+        self.set_newer(rows).await
+    }
+
     /// The balance, if it is there and can be read.
     pub async fn get(&self, id: &AccountId) -> Result<Option<BalanceRow>, CacheError> {
         let asked = self.asked(async {

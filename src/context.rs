@@ -41,6 +41,10 @@ pub struct Policy {
     pub reconcile_interval: Duration,
     /// How often the reconciler sweeps all transfers for what the mark missed.
     pub full_sweep_interval: Duration,
+    /// How often the drift check looks at what changed.
+    pub drift_interval: Duration,
+    /// How often the drift check looks at everything.
+    pub drift_full_interval: Duration,
     /// How long after its first look the reconciler drives a stuck transfer a second time;
     /// doubles each time.
     pub redrive_backoff: Duration,
@@ -65,6 +69,8 @@ impl Default for Policy {
             scan_lag: Duration::from_secs(60),
             reconcile_interval: Duration::from_secs(1),
             full_sweep_interval: Duration::from_secs(86_400),
+            drift_interval: Duration::from_secs(10),
+            drift_full_interval: Duration::from_secs(86_400),
             redrive_backoff: Duration::from_secs(2),
             claim_retention: Duration::from_secs(30 * 86_400),
             default_currency: "USD".parse().expect("USD is a currency"),

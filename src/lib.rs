@@ -18,6 +18,7 @@ pub mod hold;
 pub mod ingress;
 pub mod operator;
 pub mod projector;
+pub mod quarantine;
 pub mod random;
 pub mod reconciler;
 pub mod relay;

@@ -1,12 +1,14 @@
 //! `account`: the same as the API, straight to the store.
 
 use super::exit::{Ended, Failure, Outcome};
+use super::operator::OperatorArgs;
 use super::output::{OutputArgs, fields, list, print, value};
 use super::target::{Target, TargetArgs};
 use super::{ConfigArgs, PageArgs, account_import, examples, metadata};
 use crate::domain::{AccountId, AccountKind, AccountStatus, Currency, Money};
 use crate::ingress::http::{AccountAnswer, BalanceAnswer, cursor};
 use crate::ingress::{AccountRequest, Created};
+use crate::operator;
 use crate::runtime::backend::Opening;
 use crate::store::AccountFilter;
 use clap::{Args, Subcommand};
@@ -18,6 +20,7 @@ use serde_json::{Value, json};
     "holdfast account create alice --currency USD",
     "holdfast account show alice",
     "holdfast account import accounts.csv",
+    "holdfast account release-quarantine alice --reason 'books agree again' --dry-run",
 ))]
 pub struct AccountCommand {
     #[command(subcommand)]
@@ -34,6 +37,8 @@ enum What {
     List(List),
     /// Create accounts from a CSV file; the same again changes nothing
     Import(account_import::Import),
+    /// Let a quarantined account make new holds again, once its books agree
+    ReleaseQuarantine(Release),
 }
 
 #[derive(Args, Debug)]
@@ -78,6 +83,28 @@ struct Show {
 
 #[derive(Args, Debug)]
 #[command(after_help = examples!(
+    "holdfast account release-quarantine alice --reason 'books agree again' --dry-run",
+    "holdfast account release-quarantine alice --reason 'books agree again'",
+))]
+struct Release {
+    /// Its id
+    id: AccountId,
+    /// Also while its books do not agree; that is kept in the audit log
+    #[arg(long)]
+    force: bool,
+    /// Only say what would be done
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    operator: OperatorArgs,
+    #[command(flatten)]
+    target: TargetArgs,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = examples!(
     "holdfast account list",
     "holdfast account list --prefix alice --status frozen --limit 500",
 ))]
@@ -100,9 +127,10 @@ struct List {
 }
 
 /// What is shown first of an account.
-const FIRST: [&str; 8] = [
+const FIRST: [&str; 9] = [
     "id",
     "status",
+    "quarantined",
     "kind",
     "currency",
     "balance.posted",
@@ -118,6 +146,7 @@ pub async fn run(command: AccountCommand, args: &ConfigArgs) -> Ended {
         What::Show(command) => show(command, args).await,
         What::List(command) => list_accounts(command, args).await,
         What::Import(command) => account_import::run(command, args).await,
+        What::ReleaseQuarantine(command) => release_quarantine(command, args).await,
     }
 }
 
@@ -157,7 +186,41 @@ async fn with_balance(target: &Target, id: &AccountId) -> Result<Value, Failure>
     let balance = target.accepted(ingress.balance(id, true).await).await?;
     let mut shown = value(AccountAnswer::from(account));
     shown["balance"] = value(BalanceAnswer::from(balance));
+    if shown["quarantined"] == json!(true) {
+        let store = &target.context.store;
+        let known = store.quarantine_of(store.map().shard_of(id), id).await?;
+        shown["quarantine"] = operator::quarantined(known.as_ref());
+    }
     Ok(shown)
+}
+
+async fn release_quarantine(command: Release, args: &ConfigArgs) -> Ended {
+    let actor = command.operator.actor_with_reason()?;
+    let target = command.target.open(args, Opening::AnyShard).await?;
+    let id = &command.id;
+    let Some(examined) = operator::examine(&target.context, id).await? else {
+        let shown = json!({ "account": id, "result": "it is not in quarantine" });
+        print(command.output.format, || fields(&["account"], &shown), || shown.clone());
+        return Ok(Outcome::Fine);
+    };
+    let refused = !examined.findings.is_empty() && !command.force;
+    let result = if refused {
+        "its books do not agree: repair them first, or say --force"
+    } else if command.dry_run {
+        "it would be released"
+    } else if operator::release(&target.context, id, &examined, &actor).await? {
+        "released"
+    } else {
+        "it was released meanwhile"
+    };
+    let shown = json!({
+        "account": id,
+        "result": result,
+        "quarantine": operator::quarantined(examined.quarantine.as_ref()),
+        "still_wrong": examined.findings.iter().map(value).collect::<Vec<_>>(),
+    });
+    print(command.output.format, || fields(&["account", "result"], &shown), || shown.clone());
+    if refused { Ok(Outcome::Found) } else { Ok(Outcome::Fine) }
 }
 
 async fn list_accounts(command: List, args: &ConfigArgs) -> Ended {

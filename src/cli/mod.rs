@@ -17,6 +17,7 @@ mod operator;
 mod output;
 pub mod reconcile;
 mod reconcile_recover;
+mod reconcile_repair;
 pub mod serve;
 pub mod status;
 mod target;

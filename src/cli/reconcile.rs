@@ -3,7 +3,7 @@
 use super::exit::{Ended, Outcome};
 use super::output::{OutputArgs, Table, print, value};
 use super::target::TargetArgs;
-use super::{ConfigArgs, examples, reconcile_recover};
+use super::{ConfigArgs, examples, reconcile_recover, reconcile_repair};
 use crate::reconciler::audit::{self, Report};
 use crate::runtime::backend::Opening;
 use clap::{Args, Subcommand};
@@ -26,6 +26,8 @@ enum What {
     Check(Check),
     /// Make both sides of every transfer agree again after a promotion that may have lost commits
     Recover(reconcile_recover::Recover),
+    /// Drive on now what stands still, say why it does, and make wrong projections anew
+    Repair(reconcile_repair::Repair),
 }
 
 #[derive(Args, Debug)]
@@ -44,6 +46,7 @@ struct Check {
 pub async fn run(command: ReconcileCommand, args: &ConfigArgs) -> Ended {
     match command.what {
         What::Check(command) => check(command, args).await,
+        What::Repair(command) => reconcile_repair::run(command, args).await,
         What::Recover(command) => reconcile_recover::run(command, args).await,
     }
 }

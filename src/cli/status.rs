@@ -8,9 +8,10 @@ use super::{ConfigArgs, examples};
 use crate::context::Context;
 use crate::domain::{Currency, Shard, State, Timestamp, format_minor};
 use crate::ingress::http::DependencyStatus;
+use crate::operator;
 use crate::roles::Role;
 use crate::runtime::{Needs, Services, ask_all, backend::Opening};
-use crate::store::{Standing, StoreError};
+use crate::store::{Quarantined, Standing, StoreError};
 use clap::Args;
 use futures::future::join_all;
 use serde_json::{Value, json};
@@ -31,6 +32,9 @@ pub struct StatusCommand {
     output: OutputArgs,
 }
 
+/// Accounts in quarantine that are shown of each shard.
+const MOST_QUARANTINED: u32 = 20;
+
 /// Money of one currency that stands in one state, over all shards that answer.
 struct Money {
     transfers: u64,
@@ -49,6 +53,7 @@ struct Status {
     outboxes: Vec<Outbox>,
     lags: Result<Vec<Lag>, String>,
     dependencies: Vec<DependencyStatus>,
+    quarantined: Vec<Quarantined>,
     faults: Vec<StoreError>,
 }
 
@@ -70,27 +75,30 @@ async fn look(context: &Context, services: Services) -> Status {
     let dependencies = ask_all(context, &needs).await;
     let lags = lag::all(context).await.map_err(|error| error.to_string());
     let (mut money, mut outboxes, mut faults) = (BTreeMap::new(), Vec::new(), Vec::new());
+    let mut quarantined = Vec::new();
     for answer in join_all(needs.shards.iter().map(|shard| of_shard(context, *shard))).await {
         match answer {
-            Ok((now, standing, outbox)) => {
+            Ok((now, standing, outbox, found)) => {
+                quarantined.extend(found);
                 standing.iter().for_each(|one| add(&mut money, now, one));
                 outboxes.push(outbox);
             }
             Err(error) => faults.push(error),
         }
     }
-    Status { money, outboxes, lags, dependencies, faults }
+    Status { money, outboxes, lags, dependencies, quarantined, faults }
 }
 
 async fn of_shard(
     context: &Context,
     shard: Shard,
-) -> Result<(Timestamp, Vec<Standing>, Outbox), StoreError> {
+) -> Result<(Timestamp, Vec<Standing>, Outbox, Vec<Quarantined>), StoreError> {
     let standing = context.store.standing(shard).await?;
     let (records, oldest) = context.store.outbox_depth(shard).await?;
     let now = context.store.now(shard).await?;
     let age = oldest.map_or(Duration::ZERO, |at| now.since(at));
-    Ok((now, standing, Outbox { shard, records, age }))
+    let quarantined = context.store.quarantines(shard, None, MOST_QUARANTINED).await?;
+    Ok((now, standing, Outbox { shard, records, age }, quarantined))
 }
 
 fn add(money: &mut BTreeMap<(Currency, &'static str), Money>, now: Timestamp, one: &Standing) {
@@ -111,6 +119,7 @@ fn table(status: &Status) -> String {
         outbox_table(&status.outboxes),
         lag_table(&status.lags),
         dependency_table(&status.dependencies),
+        quarantine_table(&status.quarantined),
     ];
     sections.join("\n")
 }
@@ -166,6 +175,19 @@ fn dependency_table(dependencies: &[DependencyStatus]) -> String {
     table.render()
 }
 
+fn quarantine_table(quarantined: &[Quarantined]) -> String {
+    if quarantined.is_empty() {
+        return "No account is in quarantine.\n".to_owned();
+    }
+    let mut table = Table::new(&["ACCOUNT IN QUARANTINE", ">OFF BY", "SINCE", "REASON"]);
+    for one in quarantined {
+        let off = format!("{} {}", format_minor(one.suspicion.amount, one.currency), one.currency);
+        let (account, since) = (one.account.to_string(), one.since.to_string());
+        table.row([account.as_str(), &off, &since, &one.suspicion.reason]);
+    }
+    table.render()
+}
+
 fn json(status: &Status) -> Value {
     let money = |((currency, state), money): (&(Currency, &str), &Money)| {
         json!({
@@ -191,7 +213,14 @@ fn json(status: &Status) -> Value {
             "detail": one.detail,
         })
     };
+    let quarantined = |one: &Quarantined| {
+        let mut shown = operator::quarantined(Some(one));
+        shown["account"] = json!(one.account);
+        shown["currency"] = json!(one.currency);
+        shown
+    };
     json!({
+        "quarantined": status.quarantined.iter().map(quarantined).collect::<Vec<_>>(),
         "in_flight": status.money.iter().map(money).collect::<Vec<_>>(),
         "outbox": status.outboxes.iter().map(outbox).collect::<Vec<_>>(),
         "lag": status.lags.as_ref().ok().map(|lags| lag::json(lags)),

@@ -214,6 +214,8 @@ fn read_policy(reader: &mut Reader) -> Policy {
         scan_lag: reader.get("scan_lag", parse::duration(ZERO..=HOUR)),
         reconcile_interval: reader.get("reconcile_interval", parse::duration(TEN_MILLIS..=HOUR)),
         full_sweep_interval: reader.get("full_sweep_interval", parse::duration(SECOND..=DAY * 30)),
+        drift_interval: reader.get("drift_interval", parse::duration(TEN_MILLIS..=HOUR)),
+        drift_full_interval: reader.get("drift_full_interval", parse::duration(SECOND..=DAY * 30)),
         redrive_backoff: reader.get("redrive_backoff", parse::duration(TEN_MILLIS..=HOUR)),
         claim_retention: reader.get("claim_retention", parse::duration(HOUR..=DAY * 3650)),
         default_currency: reader.get("default_currency", parse::any),

@@ -235,6 +235,18 @@ pub const SETTINGS: &[Setting] = &[
         "How often the reconciler looks at all transfers.",
     ),
     setting(
+        "drift_interval",
+        Some("10s"),
+        "a duration from 10ms to 1h, such as 10s",
+        "How often the drift check compares what changed since.",
+    ),
+    setting(
+        "drift_full_interval",
+        Some("1d"),
+        "a duration from 1s to 30d, such as 1d",
+        "How often the drift check compares everything, at its ease.",
+    ),
+    setting(
         "redrive_backoff",
         Some("2s"),
         "a duration from 10ms to 1h, such as 2s",

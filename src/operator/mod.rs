@@ -2,14 +2,18 @@
 //! log with the transaction that does it. Nothing here touches posted or held.
 
 pub mod letters;
+mod release;
+mod repair;
 mod replay;
 mod stage;
 
+pub use release::{Examined, examine, quarantined, release};
+pub use repair::{Repair, Repairs, repair};
 pub use replay::{Replayed, discard, replay};
 pub use stage::{Stage, retry, stage};
 
 use crate::broker::BrokerError;
-use crate::domain::TransferId;
+use crate::domain::{AccountId, TransferId};
 use crate::store::StoreError;
 
 /// Why something was not done.
@@ -24,6 +28,9 @@ pub enum OperatorError {
     /// No such transfer.
     #[error("there is no transfer {0}")]
     NoTransfer(TransferId),
+    /// No such account.
+    #[error("there is no account {0}")]
+    NoAccount(AccountId),
     /// No such dead letter.
     #[error("there is no dead letter {0}; `holdfast dlq list` has those there are")]
     NoLetter(letters::LetterId),

@@ -6,10 +6,13 @@
 //! A backlog is not an orphan: what a stage has yet to read is left alone.
 
 pub mod audit;
+pub mod compare;
 mod dead_letters;
 mod decide;
+mod drift;
 pub mod recover;
 mod redrive;
+pub mod sight;
 
 pub use decide::{Action, PivotLook, Surroundings, decide};
 
@@ -43,6 +46,7 @@ pub async fn run(
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let letters = tokio::spawn(dead_letters::run(Arc::clone(&context), shard, stop.clone()));
+    let drift = tokio::spawn(drift::run(Arc::clone(&context), shard, stop.clone()));
     let mut reconciler = Reconciler {
         context: Arc::clone(&context),
         shard,
@@ -72,6 +76,7 @@ pub async fn run(
         }
     }
     letters.await?;
+    drift.await?;
     Ok(())
 }
 

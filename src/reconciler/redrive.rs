@@ -1,25 +1,19 @@
 //! One round over the transfers of a shard that stand still.
 
-use super::decide::{Action, PivotLook, Surroundings, decide};
-use crate::backlog::Progress;
+use super::decide::{Action, decide};
+use super::sight::Sight;
 use crate::broker::{BrokerError, Producer, Record, envelope};
 use crate::cancel::{cancel_requested, refuse};
 use crate::context::Context;
 use crate::crash::{self, Place};
-use crate::domain::{
-    EntryRow, Event, EventType, PivotDecision, Reason, RequestDetails, Shard, State, Timestamp,
-    TransferId,
-};
+use crate::domain::{Event, EventType, Reason, RequestDetails, Shard, Timestamp, TransferId};
 use crate::random;
 use crate::roles::Role;
 use crate::store::{ClaimKey, StoreError, StuckTransfer, TransferRecord};
-use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
-use std::time::Duration;
+use std::collections::HashMap;
 
 /// Transfers looked at in one round.
 const ROUND: u32 = 500;
-const LONGEST_BACKOFF: Duration = Duration::from_secs(300);
 
 /// What a round could not do.
 #[derive(Debug, thiserror::Error)]
@@ -32,21 +26,13 @@ pub enum RoundError {
     Broker(#[from] BrokerError),
 }
 
-/// A round's view of one shard.
+/// A round over one shard.
 pub struct Round<'a> {
     context: &'a Context,
     shard: Shard,
     producer: &'a dyn Producer,
-    now: Timestamp,
-    /// When the oldest unsent outbox row was written.
-    unsent: Option<Timestamp>,
-    hold: Option<Arc<Progress>>,
-    credit: Option<Arc<Progress>>,
-    commit: Option<Arc<Progress>>,
+    sight: Sight<'a>,
 }
-
-/// A pivot and when it was decided, by its own shard's time.
-type Decided = (PivotDecision, Timestamp);
 
 impl<'a> Round<'a> {
     /// Looks at the surroundings of the shard.
@@ -55,29 +41,16 @@ impl<'a> Round<'a> {
         shard: Shard,
         producer: &'a dyn Producer,
     ) -> Result<Self, RoundError> {
-        let progress = |role| context.backlog.of(&*context.broker, role, shard);
-        Ok(Self {
-            context,
-            shard,
-            producer,
-            now: context.store.now(shard).await?,
-            unsent: context.store.outbox_depth(shard).await?.1,
-            hold: progress(Role::Hold).await,
-            credit: progress(Role::Credit).await,
-            commit: progress(Role::Commit).await,
-        })
+        Ok(Self { context, shard, producer, sight: Sight::of(context, shard).await? })
     }
 
     /// Drives on what is due, the oldest of a source first; returns how many were looked at.
     pub async fn run(&self) -> Result<usize, RoundError> {
         let due = self.context.store.stuck(self.shard, ROUND).await?;
-        let pivots = self.pivots(&due).await;
+        let pivots = self.sight.pivots(&due).await;
         let decided: Vec<(&StuckTransfer, Action)> = due
             .iter()
-            .map(|stuck| {
-                let pivot = pivots.get(&stuck.row.terms.id).copied().unwrap_or(None);
-                (stuck, decide(stuck, &self.surroundings(stuck, pivot)))
-            })
+            .map(|stuck| (stuck, decide(stuck, &self.sight.surroundings(stuck, &pivots))))
             .collect();
         let requests = self.requests(&decided).await?;
         let mut records = Vec::new();
@@ -137,7 +110,7 @@ impl<'a> Round<'a> {
         kind: EventType,
         request: Option<RequestDetails>,
     ) -> Record {
-        let stamp = self.context.store.identity().stamp(self.now);
+        let stamp = self.context.store.identity().stamp(self.sight.now);
         let attempt = stuck.attempts + 2;
         let event = Event { attempt, request, ..stamp.event(kind, &stuck.row.terms) };
         envelope::record(&event, self.context.store.map())
@@ -169,68 +142,14 @@ impl<'a> Round<'a> {
         Ok(records.into_iter().filter_map(details).collect())
     }
 
-    fn surroundings(&self, stuck: &StuckTransfer, pivot: Option<Option<Decided>>) -> Surroundings {
-        let row = &stuck.row;
-        let driven = (stuck.attempts > 0).then(|| stuck.due_at.minus(self.backoff(stuck.attempts)));
-        let (progress, entered) = match (row.state, pivot) {
-            (State::Held, Some(Some((_, at)))) => (&self.commit, at),
-            (State::Held, _) => (&self.credit, row.held_at.unwrap_or(row.requested_at)),
-            _ => (&self.hold, row.requested_at),
-        };
-        let entered = driven.map_or(entered, |driven| driven.max(entered));
-        let partition = self.context.store.map().partition_of_slot(row.terms.id.slot());
-        Surroundings {
-            now: self.now,
-            unsent: self.unsent.is_some_and(|oldest| oldest <= row.requested_at),
-            behind: progress
-                .as_ref()
-                .is_none_or(|progress| progress.behind(partition, entered, self.now)),
-            pivot: match pivot {
-                None => PivotLook::Unknown,
-                Some(None) => PivotLook::None,
-                Some(Some((decision, _))) => PivotLook::Decided(decision),
-            },
-        }
-    }
-
-    /// The pivots of held transfers; those of a shard that did not answer in time are left out.
-    async fn pivots(&self, due: &[StuckTransfer]) -> HashMap<TransferId, Option<Option<Decided>>> {
-        let mut by_shard: BTreeMap<Shard, Vec<TransferId>> = BTreeMap::new();
-        for stuck in due.iter().filter(|stuck| stuck.row.state == State::Held) {
-            let shard = self.context.store.map().shard_of(&stuck.row.terms.destination);
-            by_shard.entry(shard).or_default().push(stuck.row.terms.id);
-        }
-        let mut pivots = HashMap::new();
-        for (shard, ids) in by_shard {
-            let (store, asked) = (Arc::clone(&self.context.store), ids.clone());
-            let lookup = tokio::spawn(async move { store.entries_of(shard, &asked).await });
-            let bound = self.context.policy.foreign_shard_timeout;
-            if let Ok(Ok(Ok(entries))) = tokio::time::timeout(bound, lookup).await {
-                pivots.extend(ids.into_iter().map(|id| (id, Some(None))));
-                pivots.extend(entries.iter().filter_map(decided));
-            }
-        }
-        pivots
-    }
-
     fn next_look(&self, attempts: u32, action: Action) -> Timestamp {
         let wait = match action {
             Action::Leave => self.context.policy.redrive_backoff,
             Action::Emit(_) | Action::Refuse | Action::Cancel | Action::Forget => {
-                let backoff = self.backoff(attempts);
+                let backoff = self.sight.backoff(attempts);
                 backoff + random::up_to(backoff / 4)
             }
         };
-        self.now.plus(wait)
+        self.sight.now.plus(wait)
     }
-
-    fn backoff(&self, attempts: u32) -> Duration {
-        let doubled = 1_u32 << attempts.saturating_sub(1).min(16);
-        (self.context.policy.redrive_backoff * doubled).min(LONGEST_BACKOFF)
-    }
-}
-
-fn decided(entry: &EntryRow) -> Option<(TransferId, Option<Option<Decided>>)> {
-    let pivot = entry.pivot()?;
-    Some((pivot.transfer, Some(Some((pivot.decision, entry.at)))))
 }

@@ -5,6 +5,7 @@
 //! starts again where the database says that it may (deadlock, lock timeout).
 
 mod audit;
+mod drift;
 pub mod mysql;
 mod operations;
 mod recovery;
@@ -14,6 +15,7 @@ pub mod sqlite;
 mod transact;
 
 pub use audit::{AccountSums, Audit, AuditSnapshot, CreditFact, EntryFault, SourceFact};
+pub use drift::{Drift, Pass, Progress};
 pub use operations::{
     Act, ActFilter, Action, Actor, Handled, LetterMark, LoggedAct, NEWEST, Operations,
     OperationsTx, Quarantined,
@@ -225,7 +227,7 @@ pub fn expect_rows(
 
 /// The port. Reads outside [`Tx`] see committed rows; each is one statement unless said otherwise.
 #[async_trait]
-pub trait Store: Audit + Operations + Recovery + Send + Sync + 'static {
+pub trait Store: Audit + Drift + Operations + Recovery + Send + Sync + 'static {
     /// The map that all shards agreed on when the store was opened.
     fn map(&self) -> &ShardMap;
 

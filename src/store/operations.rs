@@ -2,7 +2,9 @@
 //! with. Every act is written in the transaction that does it.
 
 use super::StoreError;
-use crate::domain::{AccountId, Currency, Partition, Shard, Suspicion, Timestamp};
+use crate::domain::{
+    AccountId, Currency, Partition, Shard, StuckTransfer, Suspicion, Timestamp, TransferId,
+};
 use async_trait::async_trait;
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -231,6 +233,16 @@ pub trait Operations {
         shard: Shard,
         account: &AccountId,
     ) -> Result<Option<Quarantined>, StoreError>;
+
+    /// Transfers that are not final, accepted before `until`, in id order after `after`: those on
+    /// the reconciler's list and those behind which its scan has not come. Writes nothing.
+    async fn open_transfers(
+        &self,
+        shard: Shard,
+        after: TransferId,
+        until: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<StuckTransfer>, StoreError>;
 
     /// Dead letters of the shard's topic that were dealt with, in one partition from offset `from`
     /// to `to`, both included.

@@ -8,6 +8,7 @@ use crate::crash::{self, Place};
 use crate::domain::{
     AccountId, DeadReason, Input, Outcome, Shard, Suspicion, Timestamp, TransferId,
 };
+use crate::quarantine::quarantine;
 use crate::seldom::Seldom;
 use crate::store::{Constraint, StoreError, Tx, Work, transact};
 use async_trait::async_trait;
@@ -395,7 +396,7 @@ impl Work for Quarantine {
     type Output = ();
 
     async fn run(&self, tx: &mut dyn Tx, _attempt: u32) -> Result<(), StoreError> {
-        tx.quarantine(&self.0).await
+        quarantine(tx, &self.0).await
     }
 }
 

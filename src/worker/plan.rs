@@ -1,6 +1,7 @@
 //! Writing what was decided, with exact counts.
 
 use crate::domain::Plan;
+use crate::quarantine::quarantine;
 use crate::store::{StoreError, Tx, expect_rows};
 
 /// Writes a plan. A count that is not exact discards the transaction; transfers come first, because
@@ -25,7 +26,7 @@ pub async fn write_plan(tx: &mut dyn Tx, plan: &Plan) -> Result<(), StoreError> 
         expect_rows(shard, "reversals", plan.reversed.len(), changed)?;
     }
     if !plan.quarantine.is_empty() {
-        tx.quarantine(&plan.quarantine).await?;
+        quarantine(tx, &plan.quarantine).await?;
     }
     Ok(())
 }

@@ -44,6 +44,8 @@ fn policy(process: usize, batch: usize) -> Policy {
         scan_lag: Duration::from_secs(1),
         reconcile_interval: Duration::from_secs(1),
         full_sweep_interval: Duration::from_secs(6),
+        drift_interval: Duration::from_secs(5),
+        drift_full_interval: Duration::from_secs(15),
         redrive_backoff: Duration::from_millis(500),
         claim_retention: Duration::from_secs(30 * 86_400),
         default_currency: "USD".parse().expect("a currency"),

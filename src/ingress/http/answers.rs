@@ -31,6 +31,8 @@ pub struct AccountAnswer {
     kind: AccountKind,
     #[schema(schema_with = schemas::account_status)]
     status: AccountStatus,
+    /// Whether new holds are refused because its books are in doubt.
+    quarantined: bool,
     /// In the currency's full scale.
     #[schema(example = "0.00")]
     overdraft_limit: String,
@@ -48,6 +50,7 @@ impl From<AccountRecord> for AccountAnswer {
             currency: record.row.currency,
             kind: record.row.kind,
             status: record.row.status,
+            quarantined: record.row.quarantined,
             metadata: json(record.metadata),
             created_at: record.created_at,
         }

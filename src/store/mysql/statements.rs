@@ -309,6 +309,16 @@ pub(super) const STATEMENTS: Statements = Statements {
         STRAIGHT_JOIN transaction_status t FORCE INDEX (PRIMARY) ON t.id = open.id \
         WHERE t.state IN (1, 2) GROUP BY t.currency, t.state ORDER BY t.currency, t.state",
 
+    open_transfers: concat!(
+        "SELECT s.attempts, s.since_at, s.next_at, ",
+        transfer_columns!(),
+        " FROM (SELECT id FROM transaction_status \
+            WHERE id > (SELECT position FROM reconciler_mark WHERE name = 'recent') \
+            UNION SELECT transfer_id FROM stuck_transfers) AS open \
+         STRAIGHT_JOIN transaction_status t FORCE INDEX (PRIMARY) ON t.id = open.id \
+         LEFT JOIN stuck_transfers s ON s.transfer_id = t.id \
+         WHERE t.state IN (1, 2) AND t.id > ? AND t.id < ? ORDER BY t.id LIMIT ?"
+    ),
     insert_acts: concat!(
         "INSERT INTO audit_log (at, operator, action, target, reason, before_state, after_state, \
          request_id) SELECT v.at, v.operator, v.action, v.target, v.reason, v.before_state, \
@@ -326,6 +336,81 @@ pub(super) const STATEMENTS: Statements = Statements {
             topic id 0, partition_number int 1, record_offset int 2, handled int 3,
             operator text 4, reason text 5, at int 6
         )
+    ),
+
+    account_page: concat!(
+        "SELECT ",
+        account_columns!(),
+        ", (SELECT CAST(SUM(IF(e.side = 1, -e.amount, e.amount)) AS CHAR) \
+            FROM ledger_entries e FORCE INDEX (account_version) \
+            WHERE e.account_id = a.id AND e.version IS NOT NULL), \
+         (SELECT CAST(SUM(t.amount) AS CHAR) FROM transaction_status t FORCE INDEX (outgoing) \
+            WHERE t.source = a.id AND t.state = 2), b.posted, b.held, b.version \
+         FROM account_mst a LEFT JOIN balances b ON b.account_id = a.id \
+         WHERE a.id > ? ORDER BY a.id LIMIT ?"
+    ),
+    account_sums_of: concat!(
+        "SELECT ",
+        account_columns!(),
+        ", (SELECT CAST(SUM(IF(e.side = 1, -e.amount, e.amount)) AS CHAR) \
+            FROM ledger_entries e FORCE INDEX (account_version) \
+            WHERE e.account_id = a.id AND e.version IS NOT NULL), \
+         (SELECT CAST(SUM(t.amount) AS CHAR) FROM transaction_status t FORCE INDEX (outgoing) \
+            WHERE t.source = a.id AND t.state = 2), b.posted, b.held, b.version FROM ",
+        batch!(id id 0),
+        " STRAIGHT_JOIN account_mst a FORCE INDEX (PRIMARY) ON a.id = v.id \
+         LEFT JOIN balances b ON b.account_id = a.id"
+    ),
+    account_glances: concat!(
+        "SELECT ",
+        account_columns!(),
+        ", (SELECT CAST(e.balance_after AS CHAR) \
+            FROM ledger_entries e FORCE INDEX (account_version) \
+            WHERE e.account_id = a.id ORDER BY e.version DESC LIMIT 1), \
+         (SELECT CAST(SUM(t.amount) AS CHAR) FROM transaction_status t FORCE INDEX (outgoing) \
+            WHERE t.source = a.id AND t.id > m.position AND t.state = 2), \
+         h.total, b.posted, b.held, b.version FROM ",
+        batch!(id id 0),
+        " STRAIGHT_JOIN account_mst a FORCE INDEX (PRIMARY) ON a.id = v.id \
+         STRAIGHT_JOIN reconciler_mark m ON m.name = 'recent' \
+         LEFT JOIN (SELECT t.source, CAST(SUM(t.amount) AS CHAR) AS total \
+            FROM reconciler_mark k STRAIGHT_JOIN stuck_transfers s ON s.transfer_id <= k.position \
+            STRAIGHT_JOIN transaction_status t FORCE INDEX (PRIMARY) ON t.id = s.transfer_id \
+            WHERE k.name = 'recent' AND t.state = 2 GROUP BY t.source) AS h ON h.source = a.id \
+         LEFT JOIN balances b ON b.account_id = a.id"
+    ),
+    entry_faults_of: concat!(
+        "SELECT e.account_id, e.version, e.transfer_id, e.balance_after, \
+         COALESCE((SELECT p.balance_after FROM ledger_entries p FORCE INDEX (account_version) \
+            WHERE p.account_id = e.account_id AND p.version < e.version \
+            ORDER BY p.version DESC LIMIT 1), 0), \
+         IF(e.side = 1, -e.amount, e.amount) FROM ",
+        batch!(id hex 0),
+        " STRAIGHT_JOIN ledger_entries e FORCE INDEX (PRIMARY) ON e.transfer_id = UNHEX(v.id) \
+         WHERE e.version IS NOT NULL"
+    ),
+    chain_faults_of: concat!(
+        "SELECT account_id, version, transfer_id, balance_after, previous, signed_amount \
+         FROM (SELECT e.account_id, e.version, e.transfer_id, e.balance_after, \
+            LAG(e.balance_after, 1, 0) OVER (PARTITION BY e.account_id ORDER BY e.version) \
+            AS previous, IF(e.side = 1, -e.amount, e.amount) AS signed_amount FROM ",
+        batch!(id id 0),
+        " STRAIGHT_JOIN ledger_entries e FORCE INDEX (account_version) ON e.account_id = v.id \
+            WHERE e.version IS NOT NULL) AS chain \
+         WHERE balance_after <> CAST(previous AS DECIMAL(30)) + signed_amount \
+         ORDER BY account_id, version"
+    ),
+    lock_drift_progress: "SELECT p.position, p.begun_at, p.ended_at FROM drift_progress p \
+        WHERE p.name = ? FOR UPDATE",
+    watch_drift: concat!(
+        "INSERT INTO drift_watched (transfer_id) SELECT UNHEX(v.id) FROM ",
+        batch!(id hex 0),
+        " ON DUPLICATE KEY UPDATE transfer_id = drift_watched.transfer_id"
+    ),
+    forget_watched: concat!(
+        "DELETE w FROM ",
+        batch!(id hex 0),
+        " STRAIGHT_JOIN drift_watched w FORCE INDEX (PRIMARY) ON w.transfer_id = UNHEX(v.id)"
     ),
 
     audit_posted: "SELECT currency, COUNT(*), CAST(SUM(posted) AS CHAR) \

@@ -124,16 +124,20 @@ fn credit_facts(rows: Vec<Row>) -> Result<Vec<CreditFact>, StoreError> {
     Ok(decode::all(rows, decode::entry)?.iter().filter_map(fact).collect())
 }
 
-fn account_sums(row: &mut Row) -> Result<AccountSums, StoreError> {
+pub(super) fn account_sums(row: &mut Row) -> Result<AccountSums, StoreError> {
     let (account, entries, held) = (decode::account(row)?, row.sum()?, row.sum()?);
-    let projected = match (row.opt_int()?, row.opt_int()?, row.opt_int()?) {
-        (Some(posted), Some(held), Some(version)) => Some((posted, held, version)),
-        _ => None,
-    };
-    Ok(AccountSums { row: account, entries, held, projected })
+    Ok(AccountSums { row: account, entries, held, projected: projected(row)? })
 }
 
-fn entry_fault(row: &mut Row) -> Result<EntryFault, StoreError> {
+/// Posted, held and version of a projection, if there is one.
+pub(super) fn projected(row: &mut Row) -> Result<Option<(i64, i64, i64)>, StoreError> {
+    Ok(match (row.opt_int()?, row.opt_int()?, row.opt_int()?) {
+        (Some(posted), Some(held), Some(version)) => Some((posted, held, version)),
+        _ => None,
+    })
+}
+
+pub(super) fn entry_fault(row: &mut Row) -> Result<EntryFault, StoreError> {
     let (account, version, transfer) = (row.parse()?, row.int()?, row.transfer()?);
     let (balance_after, before, change) = (row.int()?, row.int()?, row.int()?);
     let expected = i128::from(before) + i128::from(change);

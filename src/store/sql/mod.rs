@@ -7,6 +7,7 @@
 mod audit;
 pub mod columns;
 mod decode;
+mod drift;
 pub mod driver;
 mod identity;
 mod link;

@@ -3,9 +3,9 @@
 use super::driver::{Arg, Driver};
 use super::row::Row;
 use super::tx::{SqlTx, account_ids};
-use super::{SqlStore, decode, statements};
+use super::{SqlStore, bound_at, decode, id_arg, statements};
 use crate::broker::{Family, Topic};
-use crate::domain::{AccountId, Partition, Shard, Suspicion, Timestamp};
+use crate::domain::{AccountId, Partition, Shard, StuckTransfer, Suspicion, Timestamp, TransferId};
 use crate::store::{
     Act, ActFilter, Actor, Handled, LetterMark, LoggedAct, Operations, OperationsTx, Quarantined,
     StoreError, Tx,
@@ -62,6 +62,17 @@ impl<D: Driver> Operations for SqlStore<D> {
     ) -> Result<Option<Quarantined>, StoreError> {
         let args = [account.as_str().into()];
         decode::first(self.read(shard, statements::QUARANTINE_OF, &args).await?, quarantined)
+    }
+
+    async fn open_transfers(
+        &self,
+        shard: Shard,
+        after: TransferId,
+        until: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<StuckTransfer>, StoreError> {
+        let args = [id_arg(after), bound_at(until), i64::from(limit).into()];
+        decode::all(self.read(shard, self.texts().open_transfers, &args).await?, open)
     }
 
     async fn letter_marks(
@@ -122,6 +133,18 @@ fn logged(row: &mut Row) -> Result<LoggedAct, StoreError> {
     let (before, after, request) = (row.text()?, row.text()?, row.opt_text()?);
     let actor = Actor { operator, reason, request };
     Ok(LoggedAct { id, at, act: Act { actor, action, target, before, after } })
+}
+
+fn open(row: &mut Row) -> Result<StuckTransfer, StoreError> {
+    let (attempts, since, due_at) = (row.opt_int()?, row.opt_time()?, row.opt_time()?);
+    let transfer = decode::transfer(row)?;
+    let asked = transfer.requested_at;
+    Ok(StuckTransfer {
+        attempts: attempts.and_then(|attempts| u32::try_from(attempts).ok()).unwrap_or(0),
+        since: since.unwrap_or(asked),
+        due_at: due_at.unwrap_or(asked),
+        row: transfer,
+    })
 }
 
 fn quarantined(row: &mut Row) -> Result<Quarantined, StoreError> {

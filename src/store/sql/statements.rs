@@ -97,10 +97,30 @@ pub struct Statements {
     /// Number, sum and oldest of what is not final: what is behind no mark yet, and the list.
     pub standing: &'static str,
 
+    /// What is not final, as `standing` counts it, with the list's attempts and times.
+    pub open_transfers: &'static str,
     /// New rows of the audit log.
     pub insert_acts: &'static str,
     /// Dead letters that are dealt with.
     pub insert_letter_marks: &'static str,
+
+    /// Accounts in id order with the sums of all that they have.
+    pub account_page: &'static str,
+    /// The same of a batch.
+    pub account_sums_of: &'static str,
+    /// A batch of accounts with the balance after their newest entry and, in two parts, what is
+    /// held of unfinished transfers.
+    pub account_glances: &'static str,
+    /// Entries of transfers and the balance before each.
+    pub entry_faults_of: &'static str,
+    /// Entries of accounts that do not follow from the one before them.
+    pub chain_faults_of: &'static str,
+    /// Locks how far a pass has come and reads it.
+    pub lock_drift_progress: &'static str,
+    /// Puts transfers on the list of those to be looked at again.
+    pub watch_drift: &'static str,
+    /// Takes transfers off it.
+    pub forget_watched: &'static str,
 
     /// Number of accounts and sum of posted, per currency.
     pub audit_posted: &'static str,
@@ -252,3 +272,14 @@ pub(super) const LETTER_MARKS: &str = "SELECT d.partition_number, d.record_offse
     d.operator, d.reason, d.at FROM dead_letters d \
     WHERE d.topic = ? AND d.partition_number = ? AND d.record_offset BETWEEN ? AND ? \
     ORDER BY d.record_offset";
+
+pub(super) const DRIFT_PROGRESS: &str =
+    "SELECT p.position, p.begun_at, p.ended_at FROM drift_progress p WHERE p.name = ?";
+
+pub(super) const MOVE_DRIFT: &str =
+    "UPDATE drift_progress SET position = ?, begun_at = ?, ended_at = ? WHERE name = ?";
+
+pub(super) const BEGIN_DRIFT: &str =
+    "INSERT INTO drift_progress (position, begun_at, ended_at, name) VALUES (?, ?, ?, ?)";
+
+pub(super) const DRIFT_WATCHED: &str = "SELECT w.transfer_id FROM drift_watched w WHERE w.transfer_id > ? ORDER BY w.transfer_id LIMIT ?";

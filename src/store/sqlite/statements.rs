@@ -255,6 +255,16 @@ pub(super) const STATEMENTS: Statements = Statements {
         CROSS JOIN transaction_status t ON t.id = open.id WHERE t.state IN (1, 2) \
         GROUP BY t.currency, t.state ORDER BY t.currency, t.state",
 
+    open_transfers: concat!(
+        "SELECT s.attempts, s.since_at, s.next_at, ",
+        transfer_columns!(),
+        " FROM (SELECT id FROM transaction_status \
+            WHERE id > (SELECT position FROM reconciler_mark WHERE name = 'recent') \
+            UNION SELECT transfer_id FROM stuck_transfers) AS open \
+         CROSS JOIN transaction_status t ON t.id = open.id \
+         LEFT JOIN stuck_transfers s ON s.transfer_id = t.id \
+         WHERE t.state IN (1, 2) AND t.id > ? AND t.id < ? ORDER BY t.id LIMIT ?"
+    ),
     insert_acts: concat!(
         "INSERT INTO audit_log (at, operator, action, target, reason, before_state, after_state, \
          request_id) SELECT v.at, v.operator, v.action, v.target, v.reason, v.before_state, \
@@ -273,6 +283,80 @@ pub(super) const STATEMENTS: Statements = Statements {
             operator text 4, reason text 5, at int 6
         )
     ),
+
+    account_page: concat!(
+        "SELECT ",
+        account_columns!(),
+        ", (SELECT SUM(signed >> 32) || ':' || SUM(signed & 4294967295) \
+            FROM (SELECT CASE e.side WHEN 1 THEN -e.amount ELSE e.amount END AS signed \
+                FROM ledger_entries e INDEXED BY account_version \
+                WHERE e.account_id = a.id AND e.version IS NOT NULL)), \
+         (SELECT SUM(t.amount >> 32) || ':' || SUM(t.amount & 4294967295) \
+            FROM transaction_status t INDEXED BY outgoing \
+            WHERE t.source = a.id AND t.state = 2), b.posted, b.held, b.version \
+         FROM account_mst a LEFT JOIN balances b ON b.account_id = a.id \
+         WHERE a.id > ? ORDER BY a.id LIMIT ?"
+    ),
+    account_sums_of: concat!(
+        "SELECT ",
+        account_columns!(),
+        ", (SELECT SUM(signed >> 32) || ':' || SUM(signed & 4294967295) \
+            FROM (SELECT CASE e.side WHEN 1 THEN -e.amount ELSE e.amount END AS signed \
+                FROM ledger_entries e INDEXED BY account_version \
+                WHERE e.account_id = a.id AND e.version IS NOT NULL)), \
+         (SELECT SUM(t.amount >> 32) || ':' || SUM(t.amount & 4294967295) \
+            FROM transaction_status t INDEXED BY outgoing \
+            WHERE t.source = a.id AND t.state = 2), b.posted, b.held, b.version FROM ",
+        batch!(id text 0),
+        " CROSS JOIN account_mst a ON a.id = v.id LEFT JOIN balances b ON b.account_id = a.id"
+    ),
+    account_glances: concat!(
+        "SELECT ",
+        account_columns!(),
+        ", (SELECT CAST(e.balance_after AS TEXT) FROM ledger_entries e INDEXED BY account_version \
+            WHERE e.account_id = a.id ORDER BY e.version DESC LIMIT 1), \
+         (SELECT SUM(t.amount >> 32) || ':' || SUM(t.amount & 4294967295) \
+            FROM transaction_status t INDEXED BY outgoing \
+            WHERE t.source = a.id AND t.id > m.position AND t.state = 2), \
+         h.total, b.posted, b.held, b.version FROM ",
+        batch!(id text 0),
+        " CROSS JOIN account_mst a ON a.id = v.id \
+         CROSS JOIN reconciler_mark m ON m.name = 'recent' \
+         LEFT JOIN (SELECT t.source, \
+            SUM(t.amount >> 32) || ':' || SUM(t.amount & 4294967295) AS total \
+            FROM reconciler_mark k CROSS JOIN stuck_transfers s ON s.transfer_id <= k.position \
+            CROSS JOIN transaction_status t ON t.id = s.transfer_id \
+            WHERE k.name = 'recent' AND t.state = 2 GROUP BY t.source) AS h ON h.source = a.id \
+         LEFT JOIN balances b ON b.account_id = a.id"
+    ),
+    entry_faults_of: concat!(
+        "SELECT e.account_id, e.version, e.transfer_id, e.balance_after, \
+         COALESCE((SELECT p.balance_after FROM ledger_entries p INDEXED BY account_version \
+            WHERE p.account_id = e.account_id AND p.version < e.version \
+            ORDER BY p.version DESC LIMIT 1), 0), \
+         CASE e.side WHEN 1 THEN -e.amount ELSE e.amount END FROM ",
+        batch!(id hex 0),
+        " CROSS JOIN ledger_entries e ON e.transfer_id = v.id WHERE e.version IS NOT NULL"
+    ),
+    chain_faults_of: concat!(
+        "SELECT account_id, version, transfer_id, balance_after, before, signed \
+         FROM (SELECT e.account_id, e.version, e.transfer_id, e.balance_after, \
+            LAG(e.balance_after, 1, 0) OVER (PARTITION BY e.account_id ORDER BY e.version) \
+            AS before, CASE e.side WHEN 1 THEN -e.amount ELSE e.amount END AS signed FROM ",
+        batch!(id text 0),
+        " CROSS JOIN ledger_entries e INDEXED BY account_version ON e.account_id = v.id \
+            WHERE e.version IS NOT NULL) \
+         WHERE balance_after <> before + signed ORDER BY account_id, version"
+    ),
+    lock_drift_progress: "SELECT p.position, p.begun_at, p.ended_at FROM drift_progress p \
+        WHERE p.name = ?",
+    watch_drift: concat!(
+        "INSERT INTO drift_watched (transfer_id) SELECT v.id FROM ",
+        batch!(id hex 0),
+        " WHERE true ON CONFLICT DO NOTHING"
+    ),
+    forget_watched: "DELETE FROM drift_watched \
+        WHERE transfer_id IN (SELECT unhex(value->>0) FROM json_each(?))",
 
     audit_posted: "SELECT currency, COUNT(*), \
         SUM(posted >> 32) || ':' || SUM(posted & 4294967295) \
@@ -325,7 +409,7 @@ mod tests {
     use sqlx::{AssertSqlSafe, ConnectOptions, Row};
 
     /// Texts whose cost must not grow with the tables.
-    const QUICK: [&str; 32] = [
+    const QUICK: [&str; 36] = [
         STATEMENTS.lock_accounts,
         STATEMENTS.write_accounts,
         STATEMENTS.quarantine,
@@ -358,6 +442,10 @@ mod tests {
         STATEMENTS.copy_balances,
         STATEMENTS.insert_acts,
         STATEMENTS.insert_letter_marks,
+        STATEMENTS.account_sums_of,
+        STATEMENTS.entry_faults_of,
+        STATEMENTS.watch_drift,
+        STATEMENTS.forget_watched,
     ];
 
     #[tokio::test]

@@ -27,7 +27,7 @@ fn credit_fact(entry: &EntryRow) -> Option<CreditFact> {
     })
 }
 
-fn sums(tables: &Tables, row: &AccountRow) -> AccountSums {
+pub fn sums(tables: &Tables, row: &AccountRow) -> AccountSums {
     let signed = |entry: &EntryRow| {
         let amount = entry.outcome.map_or(0, |money| i128::from(money.amount.minor()));
         if entry.side == Side::Debit { -amount } else { amount }
@@ -56,7 +56,7 @@ fn is_faulty(tables: &Tables, sums: &AccountSums) -> bool {
         || row.check().is_err()
 }
 
-fn entry_faults(tables: &Tables) -> Vec<EntryFault> {
+pub fn entry_faults(tables: &Tables) -> Vec<EntryFault> {
     let mut chains: BTreeMap<(&AccountId, i64), &EntryRow> = BTreeMap::new();
     for entry in tables.entries.values() {
         if let Ok(money) = entry.outcome {

@@ -3,10 +3,10 @@
 use super::session::SimTx;
 use super::{LockKey, SimStore};
 use async_trait::async_trait;
-use holdfast::domain::{AccountId, Partition, Shard, Timestamp};
+use holdfast::domain::{AccountId, Partition, Shard, StuckTransfer, Timestamp, TransferId};
 use holdfast::store::{
     Act, ActFilter, BalanceRow, Constraint, LetterMark, LoggedAct, Operations, OperationsTx,
-    Quarantined, StoreError,
+    Quarantined, StoreError, TransferRecord,
 };
 use std::collections::BTreeSet;
 
@@ -53,6 +53,35 @@ impl Operations for SimStore {
         account: &AccountId,
     ) -> Result<Option<Quarantined>, StoreError> {
         self.read("quarantine of", shard, |tables| tables.quarantines.get(account).cloned()).await
+    }
+
+    async fn open_transfers(
+        &self,
+        shard: Shard,
+        after: TransferId,
+        until: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<StuckTransfer>, StoreError> {
+        let end = TransferId::first_at(until);
+        self.read("open transfers", shard, |tables| {
+            let listed =
+                |id: &TransferId| *id > tables.marks.recent || tables.stuck.contains_key(id);
+            let open = tables.transfers.iter().filter(|(id, record)| {
+                **id > after && **id < end && listed(id) && !record.row.state.is_final()
+            });
+            let stuck = |(id, record): (&TransferId, &TransferRecord)| {
+                let known = tables.stuck.get(id);
+                let asked = record.row.requested_at;
+                StuckTransfer {
+                    row: record.row.clone(),
+                    attempts: known.map_or(0, |known| known.attempts),
+                    since: known.map_or(asked, |known| known.since),
+                    due_at: known.map_or(asked, |known| known.next),
+                }
+            };
+            open.map(stuck).take(limit as usize).collect()
+        })
+        .await
     }
 
     async fn letter_marks(

@@ -4,9 +4,10 @@ use holdfast::domain::{
     AccountId, AccountRow, Claim, ClaimKey, EntryRow, Partition, Side, Timestamp, TransferId,
 };
 use holdfast::store::{
-    AccountRecord, BalanceRow, LetterMark, LoggedAct, OutboxRow, Quarantined, TransferRecord,
+    AccountRecord, BalanceRow, LetterMark, LoggedAct, OutboxRow, Pass, Progress, Quarantined,
+    TransferRecord,
 };
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// A transfer on the reconciler's list.
 #[derive(Clone, Debug)]
@@ -47,6 +48,8 @@ pub struct Tables {
     pub acts: Vec<LoggedAct>,
     pub quarantines: BTreeMap<AccountId, Quarantined>,
     pub letters: BTreeMap<(Partition, i64), LetterMark>,
+    pub drift: HashMap<Pass, Progress>,
+    pub watched: BTreeSet<TransferId>,
 }
 
 /// What a transaction has written so far.

@@ -142,3 +142,85 @@ async fn dead_letters_are_listed_shown_and_discarded_while_dev_serves() {
     assert_eq!(all["data"][0]["handled"], "discarded");
     assert_eq!(acts(program, &["--action", "dlq.discard"])[0]["target"], id);
 }
+
+/// Runs a statement on the shards of a directory that nothing serves, or behind its back.
+async fn spoil(program: &Program, statement: &'static str) {
+    for shard in 0..2 {
+        let file = program.dir().join(format!("holdfast-data/shard-{shard}.db"));
+        let options = sqlx::sqlite::SqliteConnectOptions::new().filename(file);
+        let mut database = sqlx::ConnectOptions::connect(&options).await.unwrap();
+        sqlx::Executor::execute(&mut database, statement).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drifting_account_is_shown_and_released_only_once_its_books_agree() {
+    let program =
+        Program::new().with("HOLDFAST_DRIFT_INTERVAL", "50ms").with("HOLDFAST_SCAN_LAG", "0s");
+    let dev = start(program);
+    dev.fund();
+    let (program, _) = dev.stop("TERM");
+    spoil(&program, "UPDATE account_mst SET posted = posted + 700 WHERE id = 'alice'").await;
+    spoil(&program, "DELETE FROM drift_progress").await;
+    let dev = start(program);
+    let program = &dev.program;
+    let mut shown = Value::Null;
+    eventually("a quarantine", || {
+        shown = program.json(&["account", "show", "alice"]);
+        std::future::ready(shown["quarantined"] == true)
+    })
+    .await;
+    assert_eq!(shown["quarantine"]["minor_units"], 700, "{shown}");
+    let status = program.json(&["status"]);
+    assert_eq!(status["quarantined"][0]["account"], "alice", "{status}");
+    assert!(program.run(&["status"]).stdout.contains("ACCOUNT IN QUARANTINE"));
+    let refused = dev.transfer("alice", "bank", "1.00", "refused");
+    assert_eq!(refused["reason"], "account_quarantined", "{refused}");
+
+    let release = ["account", "release-quarantine", "alice"];
+    assert_eq!(program.run(&release).code, Some(2), "a reason is needed");
+    let why = ["--reason", "entered twice by hand"];
+    let release = [&release[..], &why].concat();
+    let kept = program.run(&release);
+    assert_eq!(kept.code, Some(3), "{kept:?}");
+    assert!(kept.stdout.contains("do not agree"), "{kept:?}");
+    spoil(program, "UPDATE account_mst SET posted = posted - 700 WHERE id = 'alice'").await;
+    let would = program.json(&[&release[..], &["--dry-run"]].concat());
+    assert_eq!(would["result"], "it would be released");
+    assert_eq!(program.json(&release)["result"], "released");
+    assert_eq!(program.json(&release)["result"], "it is not in quarantine");
+    assert_eq!(program.json(&["account", "show", "alice"])["quarantined"], false);
+    let all = acts(program, &["--target", "alice"]);
+    assert_eq!(all[0]["action"], "account.release_quarantine");
+    assert_eq!(all[0]["before"]["minor_units"], 700);
+    assert_eq!(
+        (&all[1]["action"], &all[1]["operator"]),
+        (&"account.quarantine".into(), &"holdfast".into())
+    );
+    assert_eq!(dev.transfer("alice", "bank", "1.00", "released")["status"], "committed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn repair_says_why_a_transfer_stands_and_what_it_does() {
+    let (program, id) = with_a_transfer_that_waits();
+    let mut found = Value::Null;
+    eventually("a transfer that stands still", || {
+        let output = program.run(&["reconcile", "repair", "--dry-run", "--format", "json"]);
+        assert_eq!(output.code, Some(0), "what waits for the relay is left alone: {output:?}");
+        found = serde_json::from_str(&output.stdout).unwrap();
+        std::future::ready(found["data"][0].is_object())
+    })
+    .await;
+    assert_eq!(
+        (&found["data"][0]["target"], &found["data"][0]["action"]),
+        (&id.into(), &Value::Null)
+    );
+    assert!(found["data"][0]["why"][0].as_str().unwrap().contains("relay"), "{found}");
+    spoil(&program, "UPDATE balances SET posted = 1 WHERE account_id = 'alice'").await;
+    assert_eq!(program.run(&["reconcile", "repair", "--dry-run"]).code, Some(3));
+    let repaired = program.run(&["reconcile", "repair"]);
+    assert_eq!(repaired.code, Some(0), "{repaired:?}");
+    assert!(repaired.stdout.contains("make it anew"));
+    assert_eq!(acts(&program, &[])[0]["action"], "projection.rebuild");
+    assert_eq!(program.run(&["reconcile", "check"]).code, Some(0));
+}

@@ -54,6 +54,8 @@ pub fn policy() -> Policy {
         scan_lag: Duration::from_millis(300),
         reconcile_interval: Duration::from_millis(100),
         full_sweep_interval: Duration::from_secs(2),
+        drift_interval: Duration::from_millis(500),
+        drift_full_interval: Duration::from_secs(2),
         redrive_backoff: Duration::from_millis(250),
         ..Policy::default()
     }

@@ -24,6 +24,7 @@ mod cancels;
 mod cluster;
 mod dead_letters;
 mod deadlines;
+mod drift;
 mod faults;
 mod flows;
 mod groups;

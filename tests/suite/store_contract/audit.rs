@@ -5,7 +5,7 @@ use holdfast::domain::{PivotDecision, Reason, State, TransferId};
 use holdfast::store::{AuditSnapshot, NewTransfer};
 
 /// Money in, some of it moved on, one transfer held, one refused.
-async fn ledger(world: &World) -> Vec<NewTransfer> {
+pub async fn ledger(world: &World) -> Vec<NewTransfer> {
     let at = world.store.now(SHARD).await.unwrap();
     world.create(SHARD, &[external("world"), customer("alice"), customer("bob")]).await;
     let transfers = vec![

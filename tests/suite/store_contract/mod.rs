@@ -3,6 +3,7 @@
 mod accounts;
 mod audit;
 mod costs;
+mod drift;
 mod entries;
 mod identity;
 mod model;
@@ -125,12 +126,18 @@ contract! {
         sums_go_beyond_64_bits,
         facts_of_both_sides_come_in_pages_and_by_id,
         debits_of_transfers_that_do_not_exist_are_found;
+    cluster drift:
+        accounts_are_added_up_in_pages_and_by_id,
+        a_glance_sees_what_adding_up_does,
+        entries_that_do_not_follow_are_found_by_transfer_and_by_account,
+        a_pass_is_moved_by_one_of_several;
     cluster operations:
         acts_are_listed_newest_first_and_by_what_they_were,
         an_act_is_written_with_what_it_did_or_not_at_all,
         a_quarantine_keeps_its_first_reason_until_it_is_forgotten,
         a_dead_letter_is_marked_once,
-        projections_are_made_anew_whatever_they_say;
+        projections_are_made_anew_whatever_they_say,
+        what_is_not_final_is_listed_without_writing;
     cluster identity:
         swapped_shards_are_not_opened,
         a_raised_generation_stops_every_writer,

@@ -3,7 +3,7 @@
 use super::world::{OTHER, SHARD, World, account, customer, name, suspects};
 use holdfast::domain::{Partition, Suspicion, Timestamp, TransferId};
 use holdfast::store::{
-    Act, ActFilter, Action, Actor, Handled, LetterMark, LoggedAct, NEWEST, StoreError,
+    Act, ActFilter, Action, Actor, Handled, LetterMark, LoggedAct, Mark, NEWEST, StoreError,
 };
 use serde_json::{Value, json};
 
@@ -150,4 +150,27 @@ pub async fn projections_are_made_anew_whatever_they_say(world: World) {
         let balance = world.store.balance(SHARD, &account(id)).await.unwrap().unwrap();
         assert_eq!(balance.row, world.row(SHARD, id).await);
     }
+}
+
+/// On the reconciler's list, behind its mark, and on both sides; final ones are left out.
+pub async fn what_is_not_final_is_listed_without_writing(world: World) {
+    let transfers = super::audit::ledger(&world).await;
+    let at = transfers[0].at;
+    let end = at.plus(std::time::Duration::from_secs(3600));
+    let open = async |after: TransferId, limit: u32| {
+        let found = world.store.open_transfers(SHARD, after, end, limit).await.unwrap();
+        found.into_iter().map(|one| (one.row.terms.id, one.attempts)).collect::<Vec<_>>()
+    };
+    let first = TransferId::from_bytes([0; 16]);
+    let mut expected = [(transfers[2].terms.id, 0), (transfers[3].terms.id, 0)];
+    expected.sort_unstable();
+    assert_eq!(open(first, 10).await, expected);
+    world.store.scan_unfinished(SHARD, Mark::Recent, end, 100).await.unwrap();
+    assert_eq!(open(first, 10).await, expected);
+    world.store.stuck_seen(SHARD, &[(expected[0].0, 3, end)]).await.unwrap();
+    expected[0].1 = 3;
+    assert_eq!(open(first, 1).await, expected[..1]);
+    assert_eq!(open(expected[0].0, 10).await, expected[1..]);
+    let before = world.store.open_transfers(SHARD, first, Timestamp::default(), 10).await.unwrap();
+    assert_eq!(before, []);
 }

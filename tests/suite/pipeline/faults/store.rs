@@ -8,9 +8,10 @@ use holdfast::domain::{
 };
 use holdfast::routing::ShardMap;
 use holdfast::store::{
-    AccountFilter, AccountRecord, ActFilter, Audit, AuditSnapshot, BalanceRow, CreditFact,
-    Identity, Lease, LetterMark, LoggedAct, Mark, Operations, OutboxRow, Quarantined, Recovery,
-    SourceFact, Standing, Store, StoreError, StuckTransfer, TransferFilter, TransferRecord, Tx,
+    AccountFilter, AccountRecord, AccountSums, ActFilter, Audit, AuditSnapshot, BalanceRow,
+    CreditFact, Drift, EntryFault, Identity, Lease, LetterMark, LoggedAct, Mark, Operations,
+    OutboxRow, Pass, Progress, Quarantined, Recovery, SourceFact, Standing, Store, StoreError,
+    StuckTransfer, TransferFilter, TransferRecord, Tx,
 };
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -140,10 +141,26 @@ delegate! {
 }
 
 delegate! {
+    Drift {}
+    account_page(after: Option<&AccountId>, limit: u32) -> Vec<AccountSums>;
+    account_sums_of(ids: &[AccountId]) -> Vec<AccountSums>;
+    account_glances(ids: &[AccountId]) -> Vec<AccountSums>;
+    entry_faults_of(ids: &[TransferId]) -> Vec<EntryFault>;
+    chain_faults_of(ids: &[AccountId]) -> Vec<EntryFault>;
+    drift_progress(pass: Pass) -> Option<Progress>;
+    move_drift(
+        pass: Pass, from: Option<&Progress>, to: &Progress, watch: &[TransferId]
+    ) -> bool;
+    drift_watched(after: TransferId, limit: u32) -> Vec<TransferId>;
+    drift_seen(ids: &[TransferId]) -> ();
+}
+
+delegate! {
     Operations {}
     acts(filter: &ActFilter, before: (Timestamp, i64), limit: u32) -> Vec<LoggedAct>;
     quarantines(after: Option<&AccountId>, limit: u32) -> Vec<Quarantined>;
     quarantine_of(account: &AccountId) -> Option<Quarantined>;
+    open_transfers(after: TransferId, until: Timestamp, limit: u32) -> Vec<StuckTransfer>;
     letter_marks(partition: Partition, from: i64, to: i64) -> Vec<LetterMark>;
 }
 
