@@ -14,6 +14,12 @@ mod tests;
 /// record takes a million.
 const DEAD_VALUE_LIMIT: usize = 128 * 1024;
 
+/// Bytes that a dead letter keeps of each text that a stranger may have written: key, `ce_id`, and
+/// the words about what is wrong.
+const DEAD_TEXT_LIMIT: usize = 1024;
+/// Bytes of a trace context: its standard form has 55.
+const TRACEPARENT_LIMIT: usize = 128;
+
 /// The record that announces an event: on its source's shard and partition, keyed by the source.
 pub fn record(event: &Event, map: &ShardMap) -> Record {
     let slot = slot_of(&event.terms.source);
@@ -43,7 +49,7 @@ pub fn event(delivered: &Delivered) -> Result<Event, EventError> {
     event.traceparent = delivered
         .headers
         .iter()
-        .find(|(name, _)| name == "traceparent")
+        .find(|(name, value)| name == "traceparent" && value.len() <= TRACEPARENT_LIMIT)
         .map(|(_, value)| value.as_str().into());
     Ok(event)
 }
@@ -69,14 +75,14 @@ pub fn dead_letter(delivered: &Delivered, verdict: &Verdict<'_>) -> Record {
         topic: position.topic,
         partition: position.partition,
     };
-    let key = String::from_utf8_lossy(&delivered.key).into_owned();
-    letter(&origin, key, &delivered.value, &delivered.headers, verdict)
+    let key = String::from_utf8_lossy(&delivered.key);
+    letter(&origin, &key, &delivered.value, &delivered.headers, verdict)
 }
 
 /// The dead letter of a record that the broker never took.
 pub fn dead_letter_unsent(record: &Record, verdict: &Verdict<'_>) -> Record {
     let origin = Origin { offset: None, topic: record.topic, partition: record.partition };
-    letter(&origin, record.key.clone(), &record.value, &record.headers, verdict)
+    letter(&origin, &record.key, &record.value, &record.headers, verdict)
 }
 
 /// The dead letter in a record of a dead-letter topic.
@@ -92,17 +98,18 @@ struct Origin {
 
 fn letter(
     origin: &Origin,
-    key: String,
+    key: &str,
     value: &[u8],
     headers: &[(String, String)],
     verdict: &Verdict<'_>,
 ) -> Record {
     let event = Event::decode(value).ok();
+    let (key, ce_id) = (capped(key).to_owned(), capped(ce_id(headers)));
     let kept = &value[..value.len().min(DEAD_VALUE_LIMIT)];
     let letter = DeadLetter {
         version: 1,
         reason: verdict.reason.as_str().to_owned(),
-        detail: verdict.detail.to_owned(),
+        detail: capped(verdict.detail).to_owned(),
         role: verdict.role.as_str().to_owned(),
         attempt: event.as_ref().map_or(0, |event| event.attempt),
         origin: DeadLetterOrigin {
@@ -123,7 +130,7 @@ fn letter(
         value: serde_json::to_vec(&letter).expect("a dead letter holds only strings and integers"),
         headers: vec![
             header("ce_specversion", "1.0"),
-            header("ce_id", format!("{}/{}", ce_id(headers), verdict.role)),
+            header("ce_id", format!("{ce_id}/{}", verdict.role)),
             header("ce_type", "transfer.dlq"),
             header("ce_source", "/holdfast"),
             header("ce_time", verdict.at.to_string()),
@@ -131,6 +138,15 @@ fn letter(
         ],
         timestamp: verdict.at,
     }
+}
+
+/// The beginning of a text, whole characters of it.
+fn capped(text: &str) -> &str {
+    let mut end = text.len().min(DEAD_TEXT_LIMIT);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
 }
 
 fn ce_id(headers: &[(String, String)]) -> &str {

@@ -91,6 +91,55 @@ proptest! {
     }
 }
 
+/// A text of so many bytes, of characters that JSON escapes, or of some that take several bytes.
+fn any_text(longest: usize) -> impl Strategy<Value = String> {
+    let character = prop::sample::select(vec!['\u{1}', '"', '\\', 'a', 'é', '€', '😀', '\u{fffd}']);
+    let wanted = prop_oneof![Just(0), 1..2 * DEAD_TEXT_LIMIT, Just(longest)];
+    (character, wanted, 0_usize..4).prop_map(|(character, wanted, shift)| {
+        let filled: String =
+            std::iter::repeat_n(character, wanted / character.len_utf8()).collect();
+        "x".repeat(shift) + &filled
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_record_of_any_size_and_shape_fits_into_its_dead_letter(
+        key in any_text(900_000), value in any_text(2_000_000), detail in any_text(500_000),
+        ce_id in any_text(900_000), trace in any_text(900_000), binary: bool,
+    ) {
+        let topic = Topic::of(EventType::Held, Shard(1));
+        let position = Position { topic, partition: Partition(3), offset: 17 };
+        let (mut key, mut value) = (key.into_bytes(), value.into_bytes());
+        if binary {
+            key.iter_mut().chain(&mut value).for_each(|byte| *byte |= 0x80);
+        }
+        let headers = vec![header("ce_id", ce_id), header("traceparent", trace)];
+        let strange = Delivered { position, key, value, headers, timestamp: Timestamp::from_micros(1) };
+        let verdict = Verdict { detail: &detail, ..verdict(DeadReason::Malformed) };
+        let letter = dead_letter(&strange, &verdict);
+        prop_assert!(letter.bytes() <= crate::broker::MAX_RECORD_BYTES, "{} bytes", letter.bytes());
+        let read = read_dead_letter(&delivered(letter)).unwrap();
+        prop_assert!(detail.starts_with(&read.detail));
+        prop_assert!(String::from_utf8_lossy(&strange.key).starts_with(&read.key));
+        let kept = read.value.trim_end_matches(char::REPLACEMENT_CHARACTER);
+        prop_assert!(String::from_utf8_lossy(&strange.value).starts_with(kept));
+    }
+}
+
+#[test]
+fn a_trace_context_that_is_too_long_is_none() {
+    use crate::domain::testing::{stamp, terms};
+    let mut sent = stamp().event(EventType::Held, &terms(1, "a", "b", 5));
+    for (length, kept) in [(TRACEPARENT_LIMIT, true), (TRACEPARENT_LIMIT + 1, false)] {
+        sent.traceparent = Some("0".repeat(length).into());
+        let read = event(&delivered(record(&sent, &map()))).unwrap();
+        assert_eq!(read.traceparent.is_some(), kept);
+    }
+}
+
 #[test]
 fn fields_that_a_later_release_adds_are_valid() {
     for (schema, value) in [(EVENT, an_event()), (DEAD_LETTER, a_dead_letter())] {
