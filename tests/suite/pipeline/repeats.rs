@@ -3,10 +3,10 @@
 use super::backend::Backend;
 use super::cluster::Cluster;
 use super::faults::Unconfirmed::{self, Lost, Written};
-use super::process::request;
+use super::process::{dollars, request};
 use futures::future::join_all;
 use holdfast::domain::{Money, TransferId};
-use holdfast::ingress::Refusal;
+use holdfast::ingress::{Refusal, TransferRequest};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -17,6 +17,7 @@ scenarios! {
     a_key_counts_for_one_client_and_one_source
     a_request_written_in_another_way_is_the_same_request
     a_key_twice_in_one_batch_makes_one_transfer
+    an_item_that_is_not_valid_does_not_count_for_those_behind_it
     items_of_one_source_in_a_batch_are_decided_in_its_order
     groups_that_claim_keys_in_opposite_order_all_get_through
     an_unconfirmed_acceptance_is_found_or_done_again_and_never_twice
@@ -133,6 +134,28 @@ async fn a_key_twice_in_one_batch_makes_one_transfer(backend: Backend) {
     assert!(matches!(answers[3], Err(Refusal::KeyReused)));
     cluster.settled().await;
     assert_eq!(cluster.money(&alice).await, (-101, 0));
+    cluster.finish([process]).await;
+}
+
+async fn an_item_that_is_not_valid_does_not_count_for_those_behind_it(backend: Backend) {
+    let cluster = Cluster::new(backend).await;
+    let process = cluster.running();
+    let (alice, bob) = (cluster.account(0, 100).await, cluster.account(1, 0).await);
+    let valid = request(&alice, &bob, 1);
+    let first = process.submit(&valid).await.transfer.row.terms.id;
+    let of = |minor| TransferRequest { amount: dollars(minor), ..valid.clone() };
+    let answers = process.ingress.submit_many(vec![of(2), of(1), of(2), of(3), of(1)]).await;
+    for (answer, repeats) in answers.iter().zip([false, true, false, false, true]) {
+        match answer {
+            Ok(submitted) => {
+                assert!(repeats && submitted.replayed);
+                assert_eq!(submitted.transfer.row.terms.id, first);
+            }
+            Err(refusal) => assert!(!repeats && matches!(refusal, Refusal::KeyReused), "{refusal}"),
+        }
+    }
+    cluster.assert_committed(first).await;
+    assert_eq!(cluster.money(&alice).await, (-1, 0));
     cluster.finish([process]).await;
 }
 
