@@ -7,8 +7,8 @@ use super::witness::FORGED;
 use crate::wait::eventually;
 use holdfast::broker::{Group, Incoming, Position, Record, Topic, envelope};
 use holdfast::domain::{
-    AccountChange, AccountId, Event, EventType, Generation, Partition, Reason, Shard, State, Terms,
-    TransferId,
+    AccountChange, AccountId, Cause, Entry, EntryRow, Event, EventType, Generation, Partition,
+    Reason, Shard, State, Terms, TransferId,
 };
 use holdfast::roles::Role;
 use holdfast::routing::slot_of;
@@ -22,6 +22,7 @@ scenarios! {
     an_event_of_a_newer_release_waits_and_only_its_partition_with_it
     an_event_of_an_older_generation_is_dropped
     an_account_that_breaks_an_invariant_stops_nobody_else
+    an_account_whose_versions_collide_stops_nobody_else
 }
 
 /// What can be wrong with an event, one thing at a time.
@@ -293,6 +294,45 @@ async fn an_account_that_breaks_an_invariant_stops_nobody_else(backend: Backend)
     tamper(&cluster, &alice, 100).await;
     cluster.assert_committed(broken).await;
     cluster.finish([process]).await;
+}
+
+/// Hazard 23, on the way to the account: its next credit gets a version that an entry has already.
+async fn an_account_whose_versions_collide_stops_nobody_else(backend: Backend) {
+    let cluster = Cluster::new(backend).await;
+    let process = cluster.process();
+    process.start_all_but(&[Role::Credit]);
+    let alice = cluster.account(0, 1000).await;
+    let (bob, carol) = (cluster.account(1, 0).await, cluster.account(1, 0).await);
+    let broken = process.transfer(&alice, &bob, 100).await;
+    cluster.until_held(broken).await;
+    plant_entry(&cluster, &alice, &bob).await;
+    process.start(&[Role::Credit]);
+    let mut others = Vec::new();
+    for _ in 0..5 {
+        others.push(process.transfer(&alice, &carol, 1).await);
+    }
+    for id in others {
+        cluster.assert_committed(id).await;
+    }
+    eventually("a quarantine", || async { cluster.row(&bob).await.quarantined }).await;
+    let letters = || async { cluster.dead_letters(0).await };
+    eventually("a dead letter", || async { !letters().await.is_empty() }).await;
+    assert!(letters().await.iter().all(|letter| letter.reason == "invariant"));
+    // Quarantine has raised the version: the next attempt goes through.
+    cluster.assert_committed(broken).await;
+    assert_eq!(cluster.money(&bob).await, (100, 0));
+    process.stop_all().await;
+}
+
+/// An entry with the account's next version that no step has written.
+async fn plant_entry(cluster: &Cluster, source: &AccountId, account: &AccountId) {
+    let version = cluster.row(account).await.version + 1;
+    let terms = unknown(cluster, source, account).await;
+    let mut tx = cluster.store().begin(cluster.store().map().shard_of(account)).await.unwrap();
+    let money = Entry { amount: terms.amount, version, balance_after: 0 };
+    let entry = EntryRow::pivot_row(&terms, Ok(money), tx.now(), Cause::default());
+    assert_eq!(tx.insert_entries(&[entry]).await.unwrap(), 1);
+    tx.commit().await.unwrap();
 }
 
 /// Writes another `held` into an account's row, as nothing in the product does.
