@@ -4,7 +4,7 @@ use crate::broker::{Broker, BrokerError, Group, Position, Topic};
 use crate::domain::{EventType, Partition, Shard, Timestamp};
 use crate::roles::Role;
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex as SyncMutex};
 use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
@@ -56,13 +56,15 @@ impl Progress {
     }
 }
 
-/// When the broker was asked, and what it said.
-type Found = (Instant, Option<Arc<Progress>>);
+/// When the broker was asked about a stage of a shard, and what it said.
+type Found = Option<(Instant, Option<Arc<Progress>>)>;
+type OfStages = HashMap<(Role, Shard), Arc<Mutex<Found>>>;
 
-/// What was found out, and when.
+/// What was found out, and when. Each stage of each shard is asked about by itself, so that one the
+/// broker does not speak of holds up no other.
 pub struct Backlog {
     fresh: Duration,
-    found: Mutex<HashMap<(Role, Shard), Found>>,
+    found: SyncMutex<OfStages>,
 }
 
 impl Default for Backlog {
@@ -74,14 +76,18 @@ impl Default for Backlog {
 impl Backlog {
     /// Asks the broker again after this time.
     pub fn fresh_for(fresh: Duration) -> Self {
-        Self { fresh, found: Mutex::default() }
+        Self { fresh, found: SyncMutex::default() }
     }
 
     /// How far a stage has come, a few seconds ago at most; none where the broker did not say:
     /// then everything is backlog.
     pub async fn of(&self, broker: &dyn Broker, role: Role, shard: Shard) -> Option<Arc<Progress>> {
-        let mut found = self.found.lock().await;
-        if let Some((at, progress)) = found.get(&(role, shard))
+        let of_stage = {
+            let mut found = self.found.lock().expect("nothing panics while it is held");
+            Arc::clone(found.entry((role, shard)).or_default())
+        };
+        let mut found = of_stage.lock().await;
+        if let Some((at, progress)) = &*found
             && at.elapsed() < self.fresh
         {
             return progress.clone();
@@ -93,7 +99,7 @@ impl Backlog {
                 None
             }
         };
-        found.insert((role, shard), (Instant::now(), progress.clone()));
+        *found = Some((Instant::now(), progress.clone()));
         progress
     }
 }

@@ -36,13 +36,15 @@ impl<'a> Sight<'a> {
     /// Looks at a shard.
     pub async fn of(context: &'a Context, shard: Shard) -> Result<Self, StoreError> {
         let progress = |role| context.backlog.of(&*context.broker, role, shard);
+        let (hold, credit, commit) =
+            tokio::join!(progress(Role::Hold), progress(Role::Credit), progress(Role::Commit));
         Ok(Self {
             context,
             now: context.store.now(shard).await?,
             unsent: context.store.outbox_depth(shard).await?.1,
-            hold: progress(Role::Hold).await,
-            credit: progress(Role::Credit).await,
-            commit: progress(Role::Commit).await,
+            hold,
+            credit,
+            commit,
         })
     }
 

@@ -7,6 +7,7 @@ use holdfast::broker::{
     Broker, BrokerError, Consumer, Delivered, Group, Incoming, PartitionLag, Position, Producer,
     Record, Topic,
 };
+use holdfast::domain::Shard;
 use rand::seq::SliceRandom;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -25,6 +26,7 @@ pub enum SendFault {
 /// The switches, for all producers and consumers of one process.
 pub struct BrokerFaults {
     down: watch::Sender<bool>,
+    hanging: watch::Sender<Option<Shard>>,
     sends: Mutex<VecDeque<SendFault>>,
     largest: AtomicUsize,
     scrambling: AtomicBool,
@@ -38,6 +40,7 @@ impl BrokerFaults {
     pub fn new() -> Self {
         Self {
             down: watch::Sender::new(false),
+            hanging: watch::Sender::new(None),
             sends: Mutex::default(),
             largest: AtomicUsize::new(usize::MAX),
             scrambling: AtomicBool::new(false),
@@ -50,6 +53,21 @@ impl BrokerFaults {
     /// Nothing is answered but with an error from now on, or no longer.
     pub fn down(&self, down: bool) {
         self.down.send_replace(down);
+    }
+
+    /// Nothing about the topics of this shard is answered from now on; when it is over, those that
+    /// wait go on.
+    pub fn hang(&self, shard: Option<u16>) {
+        self.hanging.send_replace(shard.map(Shard));
+    }
+
+    /// Until none of these topics hangs.
+    fn answers(&self, topics: &[Topic]) -> impl Future<Output = ()> + Send + use<> {
+        let shards: Vec<Shard> = topics.iter().map(|topic| topic.shard).collect();
+        let mut hanging = self.hanging.subscribe();
+        async move {
+            let _ = hanging.wait_for(|shard| shard.is_none_or(|it| !shards.contains(&it))).await;
+        }
     }
 
     /// What becomes of the next calls of `send`.
@@ -138,12 +156,15 @@ impl Broker for FaultyBroker {
         group: &Group,
         topics: &[Topic],
     ) -> Result<Box<dyn Consumer>, BrokerError> {
+        self.faults.answers(topics).await;
         self.faults.reach()?;
         let inner = self.inner.consumer(&self.faults.group(group), topics).await?;
-        Ok(Box::new(FaultyConsumer { inner, faults: Arc::clone(&self.faults) }))
+        let (faults, topics) = (Arc::clone(&self.faults), topics.to_vec());
+        Ok(Box::new(FaultyConsumer { inner, topics, faults }))
     }
 
     async fn lag(&self, group: &Group, topics: &[Topic]) -> Result<Vec<PartitionLag>, BrokerError> {
+        self.faults.answers(topics).await;
         self.faults.reach()?;
         self.inner.lag(&self.faults.group(group), topics).await
     }
@@ -153,6 +174,7 @@ impl Broker for FaultyBroker {
         position: Position,
         max: usize,
     ) -> Result<Vec<Delivered>, BrokerError> {
+        self.faults.answers(&[position.topic]).await;
         self.faults.reach()?;
         self.inner.read_from(position, max).await
     }
@@ -205,7 +227,16 @@ impl Producer for FaultyProducer {
             records.shuffle(&mut rand::rng());
         }
         let fault = self.faults.sends.lock().unwrap().pop_front();
-        let Some(fault) = fault else { return self.inner.send(records) };
+        let Some(fault) = fault else {
+            // They are in the queue, and what the broker says of them takes its time.
+            let topics: Vec<Topic> = records.iter().map(|record| record.topic).collect();
+            let (answers, sent) = (self.faults.answers(&topics), self.inner.send(records));
+            return async move {
+                answers.await;
+                sent.await
+            }
+            .boxed();
+        };
         if let SendFault::After(written) = fault {
             records.truncate(written);
         }
@@ -221,6 +252,7 @@ impl Producer for FaultyProducer {
 
 struct FaultyConsumer {
     inner: Box<dyn Consumer>,
+    topics: Vec<Topic>,
     faults: Arc<BrokerFaults>,
 }
 
@@ -228,10 +260,17 @@ struct FaultyConsumer {
 impl Consumer for FaultyConsumer {
     async fn next(&mut self, max: usize) -> Result<Incoming, BrokerError> {
         let mut down = self.faults.down.subscribe();
-        let incoming = tokio::select! {
-            biased;
-            _ = down.wait_for(|down| *down) => Err(unavailable()),
-            incoming = self.inner.next(max) => incoming,
+        let mut hanging = self.faults.hanging.subscribe();
+        let shards: Vec<Shard> = self.topics.iter().map(|topic| topic.shard).collect();
+        let hangs = |shard: &Option<Shard>| shard.is_some_and(|shard| shards.contains(&shard));
+        let incoming = loop {
+            self.faults.answers(&self.topics).await;
+            tokio::select! {
+                biased;
+                _ = down.wait_for(|down| *down) => break Err(unavailable()),
+                _ = hanging.wait_for(hangs) => {}
+                incoming = self.inner.next(max) => break incoming,
+            }
         };
         if matches!(incoming, Ok(Incoming::Revoked(..))) {
             self.faults.revoked.fetch_add(1, Ordering::SeqCst);
