@@ -129,7 +129,8 @@ impl Ingress {
         }
     }
 
-    /// Writes a balance to Redis behind the caller's back: what it misses expires there.
+    /// Writes a balance to Redis behind the caller's back: what it misses expires there. It lasts
+    /// half a second at most, and where Redis is silent its breaker ends it at once.
     fn cache_balance(&self, balance: BalanceRow) {
         let context = self.context.clone();
         tokio::spawn(async move {

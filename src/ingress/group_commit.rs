@@ -1,9 +1,9 @@
 //! Group commit: requests that arrive while a transaction runs share the next one. No timers.
 
 use super::decide::{Asked, Decided, Verdict, decide};
-use super::fingerprint::fingerprint;
 use super::pressure::Pressure;
-use super::request::{Refusal, Submitted, TransferRequest};
+use super::queue::{Answer, Entrance, Queue, Waiting, queue, refused};
+use super::request::{Refusal, Submitted};
 use crate::broker::{Record, envelope};
 use crate::context::Context;
 use crate::crash::{self, Place};
@@ -17,90 +17,42 @@ use async_trait::async_trait;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-/// Requests that may wait in a lane; further ones are told that the pipeline is behind.
-const WAITING: usize = 16_384;
-/// Most transfers, and bytes of what callers sent, of one transaction.
-const MOST_TRANSFERS: usize = 512;
-const MOST_BYTES: usize = 1024 * 1024;
 /// A transaction open for longer is given up, so that its ids are never older than that.
 const LONGEST: Duration = Duration::from_secs(10);
 /// How often a batch is run again to find out what became of an unconfirmed COMMIT.
 const LOOKS_AFTER_UNKNOWN: u32 = 2;
 
-type Answer = Result<Submitted, Refusal>;
-
-struct Waiting {
-    asked: Asked,
-    answer: oneshot::Sender<Answer>,
-}
-
-/// The way into the group commits of one shard.
-pub(super) struct GroupCommit {
-    entrance: mpsc::Sender<Waiting>,
-}
-
-impl GroupCommit {
-    /// Starts the lane's task; it ends when this is dropped.
-    pub(super) fn start(context: Arc<Context>, shard: Shard, pressure: Arc<Pressure>) -> Self {
-        let (entrance, inbox) = mpsc::channel(WAITING);
-        tokio::spawn(Lane { context, shard, pressure, inbox, next: None }.run());
-        Self { entrance }
-    }
-
-    /// Queues a request now, after those queued before; the answer comes once it is decided.
-    pub(super) fn enter(
-        &self,
-        request: TransferRequest,
-    ) -> Result<oneshot::Receiver<Answer>, Refusal> {
-        let (answer, receiver) = oneshot::channel();
-        let asked = Asked { fingerprint: fingerprint(&request), request };
-        self.entrance.try_send(Waiting { asked, answer }).map_err(|_| Refusal::Overloaded)?;
-        Ok(receiver)
-    }
+/// Starts the task that commits a shard's requests, and returns the way to it; the task ends when
+/// that is dropped.
+pub(super) fn start(context: Arc<Context>, shard: Shard, pressure: Arc<Pressure>) -> Entrance {
+    let (entrance, queue) = queue(shard);
+    tokio::spawn(Lane { context, shard, pressure }.run(queue));
+    entrance
 }
 
 struct Lane {
     context: Arc<Context>,
     shard: Shard,
     pressure: Arc<Pressure>,
-    inbox: mpsc::Receiver<Waiting>,
-    /// Taken from the queue, but too large for the batch before.
-    next: Option<Waiting>,
 }
 
 impl Lane {
-    async fn run(mut self) {
-        while let Some(batch) = self.collect().await {
-            let (asked, answers): (Vec<_>, Vec<_>) =
-                batch.into_iter().map(|waiting| (waiting.asked, waiting.answer)).unzip();
+    async fn run(self, mut queue: Queue) {
+        while let Some(batch) = queue.collect().await {
+            let (asked, answers): (Vec<_>, Vec<_>) = batch.into_iter().map(Waiting::taken).unzip();
             metrics::histogram!("holdfast_group_commit_size").record(asked.len() as f64);
-            for (answer, result) in answers.into_iter().zip(self.commit(asked).await) {
+            let results = tokio::select! {
+                biased;
+                results = self.commit(asked) => results,
+                never = queue.refuse_late() => match never {},
+            };
+            for (answer, result) in answers.into_iter().zip(results) {
                 // The caller may have gone; what was accepted stays accepted.
                 let _ = answer.send(result);
             }
         }
-    }
-
-    async fn collect(&mut self) -> Option<Vec<Waiting>> {
-        let first = match self.next.take() {
-            Some(waiting) => waiting,
-            None => self.inbox.recv().await?,
-        };
-        let mut bytes = weight(&first);
-        let mut batch = vec![first];
-        while batch.len() < MOST_TRANSFERS {
-            let Ok(waiting) = self.inbox.try_recv() else { break };
-            bytes += weight(&waiting);
-            if bytes > MOST_BYTES {
-                self.next = Some(waiting);
-                break;
-            }
-            batch.push(waiting);
-        }
-        Some(batch)
     }
 
     async fn commit(&self, asked: Vec<Asked>) -> Vec<Answer> {
@@ -121,8 +73,9 @@ impl Lane {
         }
         match result {
             Ok(taken) => {
-                if taken.wrote {
+                if taken.new > 0 {
                     crash::at(Role::Ingress, Place::Accepted);
+                    self.pressure.accepted(self.shard, taken.new);
                     self.context.wake.outbox_written(self.shard);
                 }
                 let answers = self.answers(taken).await;
@@ -195,14 +148,6 @@ fn doubted(answer: Answer) -> Answer {
     }
 }
 
-fn weight(waiting: &Waiting) -> usize {
-    let request = &waiting.asked.request;
-    let text = |field: &Option<String>| field.as_ref().map_or(0, String::len);
-    let metadata =
-        request.metadata.iter().flatten().map(|(name, value)| name.len() + value.len() + 6);
-    512 + text(&request.description) + text(&request.reference) + metadata.sum::<usize>()
-}
-
 /// One group commit: claims, transfers and the outbox record in one transaction.
 struct Intake<'a> {
     context: &'a Context,
@@ -214,7 +159,8 @@ struct Intake<'a> {
 /// What a committed group commit answers with.
 struct Taken {
     verdicts: Vec<Decision>,
-    wrote: bool,
+    /// Transfers that were written.
+    new: usize,
 }
 
 #[allow(clippy::large_enum_variant, reason = "nearly all are new: a box would be one a transfer")]
@@ -235,7 +181,7 @@ impl Work for Intake<'_> {
         let keys: Vec<_> = keys.into_iter().collect();
         let mut claims = tx.claims(&keys).await?;
         if self.closed && claims.len() < keys.len() {
-            return Ok(self.repeats_only(&claims));
+            return Ok(self.repeats_only(tx.shard(), &claims));
         }
         let originals: BTreeSet<TransferId> = self
             .asked
@@ -296,7 +242,6 @@ impl Intake<'_> {
     }
 
     fn taken(&self, decided: &Decided) -> Taken {
-        let wrote = !decided.transfers.is_empty();
         let verdicts = self
             .asked
             .iter()
@@ -309,18 +254,22 @@ impl Intake<'_> {
                 Verdict::Exceeds(left) => Decision::Refused(exceeds(asked, *left)),
             })
             .collect();
-        Taken { verdicts, wrote }
+        Taken { verdicts, new: decided.transfers.len() }
     }
 
-    fn repeats_only(&self, claims: &HashMap<crate::store::ClaimKey, crate::store::Claim>) -> Taken {
+    fn repeats_only(
+        &self,
+        shard: Shard,
+        claims: &HashMap<crate::store::ClaimKey, crate::store::Claim>,
+    ) -> Taken {
         let verdict = |asked: &Asked| match claims.get(&asked.claim()) {
-            None => Decision::Refused(Refusal::Overloaded),
+            None => Decision::Refused(refused(shard, "behind")),
             Some(claim) if claim.fingerprint == asked.fingerprint => {
                 Decision::Replay(claim.transfer)
             }
             Some(_) => Decision::Refused(Refusal::KeyReused),
         };
-        Taken { verdicts: self.asked.iter().map(verdict).collect(), wrote: false }
+        Taken { verdicts: self.asked.iter().map(verdict).collect(), new: 0 }
     }
 }
 

@@ -11,6 +11,7 @@ mod group_commit;
 pub mod http;
 mod pressure;
 mod queries;
+mod queue;
 mod request;
 mod reverse;
 mod submit;
@@ -26,18 +27,20 @@ pub use request::{Refusal, Submitted, TransferRequest};
 pub use reverse::ReversalRequest;
 
 use crate::context::Context;
-use group_commit::GroupCommit;
 use pressure::Pressure;
+use queue::Entrance;
 use std::sync::Arc;
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 use wait::Waiter;
 
 /// The application behind HTTP and the command line. Cheap to clone.
 #[derive(Clone)]
 pub struct Ingress {
     context: Arc<Context>,
-    lanes: Arc<[GroupCommit]>,
-    waiters: Arc<[mpsc::UnboundedSender<Waiter>]>,
+    lanes: Arc<[Entrance]>,
+    waiters: Arc<[mpsc::Sender<Waiter>]>,
+    ending: CancellationToken,
 }
 
 impl Ingress {
@@ -45,14 +48,14 @@ impl Ingress {
     /// the measure of how far the pipeline is behind. All end when the last clone is dropped.
     pub fn new(context: Arc<Context>) -> Self {
         let map = context.store.map();
-        let pressure = Arc::new(Pressure::new(map.shards()));
+        let pressure = Arc::new(Pressure::new(map.shards(), context.policy.outbox_limit));
         let lane = |shard| {
-            Pressure::watch(&pressure, Arc::clone(&context), shard);
-            GroupCommit::start(Arc::clone(&context), shard, Arc::clone(&pressure))
+            Pressure::watch(&pressure, &context, shard);
+            group_commit::start(Arc::clone(&context), shard, Arc::clone(&pressure))
         };
         let lanes = map.all_shards().map(lane).collect();
         let waiters =
             map.all_shards().map(|shard| wait::start(Arc::clone(&context), shard)).collect();
-        Self { context, lanes, waiters }
+        Self { context, lanes, waiters, ending: CancellationToken::new() }
     }
 }

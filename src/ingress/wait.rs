@@ -14,6 +14,9 @@ use tokio::sync::{mpsc, oneshot};
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 /// Transfers that one look asks for.
 const MOST: usize = 500;
+/// Callers that may wait to be noticed: the look-out takes them in between two looks. How many it
+/// has taken in is bounded by the requests that are under way at once.
+const UNNOTICED: usize = 4096;
 
 impl Ingress {
     /// The transfer as soon as a final state was read from its source's shard, or as it stands
@@ -29,17 +32,27 @@ impl Ingress {
         let id = transfer.row.terms.id;
         let shard = self.context.store.map().shard_of_transfer(id);
         let (told, ended) = oneshot::channel();
-        // A hub ends only with the application itself.
-        let _ = self.waiters[usize::from(shard.0)].send((id, told));
-        match tokio::time::timeout(limit, ended).await {
-            Ok(Ok(found)) => Ok(found),
-            Ok(Err(_)) | Err(_) => match self.transfer_record(id).await {
-                Ok(found) => Ok(found),
-                // Accepted it is: what cannot be read now is answered as it was read last.
-                Err(Refusal::ShardUnavailable) => Ok(transfer),
-                Err(refusal) => Err(refusal),
-            },
+        // Who finds no room among those who wait is answered at once, as is everybody at the end.
+        if self.waiters[usize::from(shard.0)].try_send((id, told)).is_ok() {
+            tokio::select! {
+                biased;
+                Ok(found) = ended => return Ok(found),
+                () = tokio::time::sleep(limit) => {}
+                () = self.ending.cancelled() => {}
+            }
         }
+        match self.transfer_record(id).await {
+            Ok(found) => Ok(found),
+            // Accepted it is: what cannot be read now is answered as it was read last.
+            Err(Refusal::ShardUnavailable) => Ok(transfer),
+            Err(refusal) => Err(refusal),
+        }
+    }
+
+    /// From now on nobody waits: those who do are told how their transfers stand. For the end of a
+    /// process.
+    pub fn end_waiting(&self) {
+        self.ending.cancel();
     }
 }
 
@@ -47,8 +60,8 @@ impl Ingress {
 pub(super) type Waiter = (TransferId, oneshot::Sender<TransferRecord>);
 
 /// Starts the task that looks for all waiters of a shard; it ends when the sender is dropped.
-pub(super) fn start(context: Arc<Context>, shard: Shard) -> mpsc::UnboundedSender<Waiter> {
-    let (sender, mut inbox) = mpsc::unbounded_channel::<Waiter>();
+pub(super) fn start(context: Arc<Context>, shard: Shard) -> mpsc::Sender<Waiter> {
+    let (sender, mut inbox) = mpsc::channel::<Waiter>(UNNOTICED);
     tokio::spawn(async move {
         let mut waiting: BTreeMap<TransferId, Vec<oneshot::Sender<TransferRecord>>> =
             BTreeMap::new();

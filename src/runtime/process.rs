@@ -42,7 +42,7 @@ pub async fn serve(config: &Config) -> anyhow::Result<()> {
         backend = backend::connect(config, &waiting) => backend?,
     };
     refuse_unrecovered(&*backend.store).await?;
-    let process = Process::new(backend, config, condition, waiting, door);
+    let mut process = Process::new(backend, config, condition, waiting, door);
     process.let_in(extras);
     process.run(stop, config.stop_timeout).await
 }
@@ -63,7 +63,7 @@ pub async fn dev(
     let address = door.address();
     let everything = Config { roles: Role::ALL.to_vec(), shards: None, ..config.clone() };
     let waiting = Waiting::until(config.start_timeout, condition.clone());
-    let process = Process::new(backend, &everything, condition, waiting, Some(door));
+    let mut process = Process::new(backend, &everything, condition, waiting, Some(door));
     process.let_in(extras);
     greet(address);
     process.run(stop, config.stop_timeout).await
@@ -106,6 +106,8 @@ struct Process {
     condition: Condition,
     waiting: Waiting,
     door: Option<Door>,
+    /// Once the API is served.
+    ingress: Option<Ingress>,
     supervisor: Supervisor,
 }
 
@@ -124,13 +126,15 @@ impl Process {
         let needs = Needs { roles: config.roles.clone(), shards, services };
         condition.runs(Arc::clone(&context), needs.clone());
         let supervisor = Supervisor::new();
-        Self { context, needs, condition, waiting, door, supervisor }
+        Self { context, needs, condition, waiting, door, ingress: None, supervisor }
     }
 
     /// Serves the API from now on, if that is among the roles.
-    fn let_in(&self, extras: HttpExtras) {
+    fn let_in(&mut self, extras: HttpExtras) {
         if self.needs.roles.contains(&Role::Ingress) {
-            let api = http::router(Ingress::new(Arc::clone(&self.context)), extras);
+            let ingress = Ingress::new(Arc::clone(&self.context));
+            self.ingress = Some(ingress.clone());
+            let api = http::router(ingress, extras);
             self.door.as_ref().expect("ingress has a door").let_in(api);
             tracing::info!("the API is served");
         }
@@ -166,12 +170,15 @@ impl Process {
         self.supervisor.failure().await
     }
 
-    /// Not ready any more; requests under way are answered while the roles still run, since some
-    /// wait for them; then the roles finish. All within `bound`.
+    /// Not ready any more; requests under way are answered, those that wait for an end with the
+    /// state there is; then the roles finish. All within `bound`.
     async fn end(mut self, bound: Duration) -> anyhow::Result<()> {
         let deadline = tokio::time::Instant::now() + bound;
         tracing::info!("stopping: requests under way are answered, roles finish their batches");
         self.condition.stops();
+        if let Some(ingress) = self.ingress.take() {
+            ingress.end_waiting();
+        }
         if let Some(door) = &mut self.door {
             door.close(bound.saturating_sub(FOR_ROLES.min(bound / 2))).await;
         }

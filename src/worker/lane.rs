@@ -94,7 +94,8 @@ impl Lane {
         Self { entrance }
     }
 
-    /// Bounded by what the worker lets be in flight.
+    /// The queue needs no bound of its own: the worker takes nothing from its consumer while it has
+    /// six batches in flight, over all lanes.
     pub fn enter(&self, entered: Entered) {
         // The task ends only after this sender is dropped.
         let _ = self.entrance.send(entered);

@@ -131,6 +131,7 @@ async fn incarnation(
     let opened = |error: BrokerError| Broken::restart(&error, false);
     let producer: Arc<dyn Producer> = context.broker.producer().await.map_err(opened)?.into();
     let consumer = context.broker.consumer(&group, &topics).await.map_err(opened)?;
+    // Each record in flight is reported once, and what is in flight is bounded.
     let (reports, inbox) = mpsc::unbounded_channel();
     let mut worker = Worker {
         consumer,

@@ -6,6 +6,7 @@ mod accounts;
 mod answers;
 mod batches;
 mod compatibility;
+mod crowd;
 mod docs;
 mod extract;
 mod extras;
@@ -29,7 +30,8 @@ pub use transfer_body::{Caller, Shape, transfer as read_transfer};
 use super::Ingress;
 use axum::Router;
 use axum::extract::FromRef;
-use axum::middleware::from_fn;
+use axum::middleware::from_fn_with_state;
+use crowd::Crowd;
 use extract::Call;
 use problem::{Code, Fault, Place, ProblemBody};
 use std::sync::Arc;
@@ -81,7 +83,7 @@ pub fn router(ingress: Ingress, extras: HttpExtras) -> Router {
         .route("/v1/accounts/batch", accounts::named_batch())
         .fallback(unknown_path)
         .method_not_allowed_fallback(unknown_method)
-        .layer(from_fn(observe::observe))
+        .layer(from_fn_with_state(Crowd::none(), observe::observe))
         .with_state(Api { ingress, extras, document: document.into() })
 }
 
@@ -98,7 +100,7 @@ pub fn probes(extras: HttpExtras, expected: bool) -> Router {
     let routes = if expected { routes.fallback(not_yet) } else { routes.fallback(unknown_path) };
     routes
         .method_not_allowed_fallback(unknown_method)
-        .layer(from_fn(observe::observe))
+        .layer(from_fn_with_state(Crowd::none(), observe::observe))
         .with_state(extras)
 }
 

@@ -1,10 +1,12 @@
-//! The edge that every request passes: names, a task of its own, panics, metrics, problem bodies.
+//! The edge that every request passes: names, a place in the crowd, a task of its own, panics,
+//! metrics, problem bodies.
 
+use super::crowd::Crowd;
 use super::extract::Call;
 use super::headers::REQUEST_ID;
 use super::problem::{Code, Problem};
 use axum::body::Body;
-use axum::extract::{MatchedPath, Request};
+use axum::extract::{MatchedPath, Request, State};
 use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderValue, Method};
 use axum::middleware::Next;
@@ -14,7 +16,7 @@ use tracing::Instrument;
 
 /// Runs the handler as a task of its own: a client that goes away does not stop it, for a database
 /// query must not be dropped in the middle.
-pub async fn observe(mut request: Request, next: Next) -> Response {
+pub async fn observe(State(crowd): State<Crowd>, mut request: Request, next: Next) -> Response {
     let started = Instant::now();
     let call = Call::of(request.headers());
     let method = method_name(request.method());
@@ -24,12 +26,21 @@ pub async fn observe(mut request: Request, next: Next) -> Response {
     let span = tracing::info_span!(
         "request", request_id = %call.request_id, traceparent = %call.traceparent, method, route
     );
-    let outcome = tokio::spawn(next.run(request).instrument(span.clone())).await;
-    let response = outcome.unwrap_or_else(|error| {
-        span.in_scope(|| tracing::error!(%error, "a handler panicked"));
-        let detail = "the request failed inside; what became of it is logged under its id";
-        Problem::new(Code::InternalError, detail).into_response()
-    });
+    let response = match crowd.enter(&route, request.headers()) {
+        Err(problem) => problem.into_response(),
+        Ok(place) => {
+            let handled = next.run(request).instrument(span.clone());
+            let handler = async move {
+                let _place = place;
+                handled.await
+            };
+            tokio::spawn(handler).await.unwrap_or_else(|error| {
+                span.in_scope(|| tracing::error!(%error, "a handler panicked"));
+                let detail = "the request failed inside; what became of it is logged under its id";
+                Problem::new(Code::InternalError, detail).into_response()
+            })
+        }
+    };
     let response = finish(response, &call);
     let status = response.status().as_str().to_owned();
     metrics::histogram!("holdfast_http_request_seconds", "route" => route.clone())

@@ -97,8 +97,10 @@ codes! {
 impl Code {
     /// Seconds after which the same request may be repeated.
     pub const fn retry_after(self) -> Option<u32> {
-        match self.status() {
-            503 => Some(1),
+        match (self, self.status()) {
+            // What is behind needs longer than what is away or unknown: those are soon told.
+            (Self::Overloaded, _) => Some(2),
+            (_, 503) => Some(1),
             _ => None,
         }
     }

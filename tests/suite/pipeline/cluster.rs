@@ -334,7 +334,7 @@ impl Cluster {
         let Some(cache) = self.cache() else { return true };
         let rows = self.store().decision_rows(shard, None, 1_000_000).await.unwrap();
         let ids: Vec<AccountId> = rows.iter().map(|row| row.id.clone()).collect();
-        let cached = cache.get_many(&ids).await.unwrap();
+        let Ok(cached) = cache.get_many(&ids).await else { return false };
         rows.iter().zip(cached).all(|(row, cached)| {
             cached.is_none_or(|cached| {
                 (cached.row.posted, cached.row.held, cached.row.version)

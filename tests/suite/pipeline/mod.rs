@@ -31,6 +31,7 @@ mod groups;
 mod load;
 mod operators;
 mod outages;
+mod overload;
 mod process;
 mod projection;
 mod races;
