@@ -1,6 +1,6 @@
 //! A member of a group, as a process sees it.
 
-use super::groups::Member;
+use super::groups::{Claim, Member};
 use super::{Place, unavailable};
 use crate::gate::Gate;
 use crate::world::State;
@@ -25,8 +25,9 @@ pub struct SimConsumer {
     subscribed: BTreeSet<Place>,
     member: u64,
     cursors: BTreeMap<Place, Cursor>,
-    /// Marked as done and not committed yet.
-    marked: BTreeMap<Place, i64>,
+    /// Marked as done and not committed yet. A mark is of one ownership: the same partition given
+    /// anew is read from what is committed, and an old mark would take that back.
+    marked: BTreeMap<Place, (Claim, i64)>,
     commit_at: Instant,
 }
 
@@ -65,8 +66,8 @@ impl SimConsumer {
 
     fn flush(&mut self, state: &mut State) {
         let group = state.log.groups.entry(self.group.clone()).or_default();
-        for (place, offset) in std::mem::take(&mut self.marked) {
-            group.commit(self.member, place, offset);
+        for (place, (claim, offset)) in std::mem::take(&mut self.marked) {
+            group.commit(claim, place, offset);
         }
         self.commit_at = Instant::now() + state.dice.millis(0, 500);
     }
@@ -178,11 +179,15 @@ impl Consumer for SimConsumer {
     }
 
     fn commit(&mut self, positions: &[Position]) {
-        for position in positions {
-            self.marked.insert((position.topic, position.partition), position.offset);
-        }
         let world = self.gate.world.clone();
         let mut state = world.lock();
+        let group = state.log.groups.entry(self.group.clone()).or_default();
+        for position in positions {
+            let place = (position.topic, position.partition);
+            if let Some(claim) = group.claim(self.member, place) {
+                self.marked.insert(place, (claim, position.offset));
+            }
+        }
         if state.dice.chance(2500) && !state.log.down && !state.lives[self.gate.process].dead {
             self.flush(&mut state);
         }

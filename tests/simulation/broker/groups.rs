@@ -137,11 +137,16 @@ impl GroupState {
         }
     }
 
-    /// Commits an offset, if the member owns the partition or is draining it.
-    pub fn commit(&mut self, member: u64, place: Place, offset: i64) {
+    /// The ownership in which a member has a partition, or is draining it.
+    pub fn claim(&self, member: u64, place: Place) -> Option<Claim> {
         let draining = self.revoking.get(&place).map(|revocation| revocation.claim);
         let claim = self.owners.get(&place).copied().or(draining);
-        if claim.is_some_and(|claim| claim.member == member) {
+        claim.filter(|claim| claim.member == member)
+    }
+
+    /// Commits an offset that was marked in this ownership, if it still stands.
+    pub fn commit(&mut self, claim: Claim, place: Place, offset: i64) {
+        if self.claim(claim.member, place) == Some(claim) {
             self.committed.insert(place, offset);
         }
     }
