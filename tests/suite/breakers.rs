@@ -3,7 +3,7 @@
 
 use crate::proxy::{Line, Proxy};
 use crate::services::{fresh_database, services, unique};
-use crate::wait::{eventually, within};
+use crate::wait::{DEADLINE, eventually, within};
 use futures::future::join_all;
 use holdfast::broker::kafka::{KafkaBroker, KafkaSettings};
 use holdfast::broker::{Broker, BrokerError};
@@ -22,9 +22,14 @@ const MOST: u32 = 4;
 
 /// Two shards, the first of them behind a proxy.
 pub async fn shards() -> (Proxy, MySqlStore) {
+    shards_with(Duration::from_millis(300)).await
+}
+
+/// The same with another bound of the wait for a connection.
+async fn shards_with(acquire_timeout: Duration) -> (Proxy, MySqlStore) {
     let mut settings = MySqlSettings {
         max_connections: MOST,
-        acquire_timeout: Duration::from_millis(300),
+        acquire_timeout,
         statement_timeout: Duration::from_millis(500),
         ..MySqlSettings::new(vec![fresh_database(0).await, fresh_database(1).await])
     };
@@ -80,7 +85,7 @@ async fn a_shard_that_goes_away_is_left_alone_until_it_comes_back() {
 /// sees of them.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_shard_that_comes_back_is_not_run_over() {
-    let (proxy, store) = shards().await;
+    let (proxy, store) = shards_with(DEADLINE).await;
     for _ in 0..2 {
         proxy.line(Line::Cut);
         until_open(&store).await;
