@@ -206,6 +206,8 @@ async fn what_stands_still_is_explained_and_driven_to_its_end(backend: Backend) 
                 .is_some_and(|(why, action)| why.contains("shard 1 does not") && action.is_none())
     })
     .await;
+    // What credit has under way could still succeed once the shard is back.
+    process.stop(&[Role::Credit]).await;
     process.shard(1).down(false);
     eventually("something to be done", || async {
         let line = transfer_line(&process, let_go).await;
@@ -214,6 +216,7 @@ async fn what_stands_still_is_explained_and_driven_to_its_end(backend: Backend) 
     .await;
     assert_eq!(logged(&cluster).await, [], "a dry run leaves nothing");
     assert_eq!(cluster.state(let_go).await.0, State::Held);
+    process.start(&[Role::Credit]);
     repair(&process.context, Some(&zoe())).await;
     cluster.assert_committed(let_go).await;
     let acts = logged(&cluster).await;
@@ -238,6 +241,7 @@ async fn a_hold_that_nobody_settles_is_given_up_by_repair(backend: Backend) {
     let id = process.transfer(&alice, &bob, 10).await;
     cluster.until_held(id).await;
     process.caught_up(&[Role::Credit]).await;
+    process.stop(&[Role::Credit]).await;
     process.shard(1).down(false);
     eventually("a hold past its deadline", || async {
         let line = transfer_line(&process, id).await;
@@ -251,7 +255,7 @@ async fn a_hold_that_nobody_settles_is_given_up_by_repair(backend: Backend) {
     let acts = logged(&cluster).await;
     assert_eq!(acts, [("transfer.cancel".to_owned(), id.to_string())]);
     assert_eq!(cluster.money(&alice).await, (0, 0));
-    process.start(&[Role::Reconciler]);
+    process.start(&[Role::Credit, Role::Reconciler]);
     cluster.finish([process]).await;
 }
 
