@@ -21,7 +21,7 @@ use super::{
 use crate::breaker::Breaker;
 use async_trait::async_trait;
 use member::KafkaConsumer;
-use observer::Observer;
+use observer::{Failure, Observer};
 use producer::KafkaProducer;
 use std::sync::Arc;
 
@@ -45,17 +45,17 @@ impl KafkaBroker {
     /// Runs what blocks away from the async runtime.
     async fn observe<T: Send + 'static>(
         &self,
-        ask: impl FnOnce(&Observer) -> Result<T, BrokerError> + Send + 'static,
+        ask: impl FnOnce(&Observer) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, BrokerError> {
         let began = self.breaker.enter().map_err(|outage| self.settings.unavailable(outage))?;
         let observer = self.observer.as_ref().expect("it is only taken by drop").clone();
         let asked = tokio::task::spawn_blocking(move || ask(&observer));
         let answer = asked.await.map_err(|stopped| self.settings.unavailable(stopped))?;
         match &answer {
-            Err(BrokerError::Unavailable { detail, .. }) => self.breaker.failed(began, detail),
+            Err(failure) if failure.silent => self.breaker.failed(began, &failure.error),
             Ok(_) | Err(_) => self.breaker.answered(),
         }
-        answer
+        answer.map_err(|failure| failure.error)
     }
 }
 
@@ -65,7 +65,10 @@ fn breaker(observer: &Arc<Observer>) -> Arc<Breaker> {
     Breaker::new("kafka", move || {
         let observer = observer.clone();
         let ask = move || match observer.upgrade() {
-            Some(observer) => observer.ping().map_err(|error| error.to_string()),
+            Some(observer) => match observer.ping() {
+                Err(failure) if failure.silent => Err(failure.error.to_string()),
+                Ok(()) | Err(_) => Ok(()),
+            },
             None => Err("it was dropped".to_owned()),
         };
         let asked = tokio::task::spawn_blocking(ask);

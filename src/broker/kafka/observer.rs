@@ -21,6 +21,20 @@ const LOOK: Duration = Duration::from_millis(20);
 
 type Client = BaseConsumer<Quiet>;
 
+/// Why a question was not answered as it was meant.
+pub(super) struct Failure {
+    pub(super) error: BrokerError,
+    /// No answer came at all. A broker that says that it is not the leader, or is still loading, is
+    /// there.
+    pub(super) silent: bool,
+}
+
+impl From<BrokerError> for Failure {
+    fn from(error: BrokerError) -> Self {
+        Self { error, silent: false }
+    }
+}
+
 pub(super) struct Observer {
     settings: Arc<KafkaSettings>,
     topics: Client,
@@ -39,7 +53,7 @@ impl Observer {
     }
 
     /// Number of partitions of every topic there is.
-    pub(super) fn partitions(&self) -> Result<HashMap<String, u32>, BrokerError> {
+    pub(super) fn partitions(&self) -> Result<HashMap<String, u32>, Failure> {
         let metadata = self.topics.fetch_metadata(None, TIMEOUT).map_err(|e| self.failed(&e))?;
         let healthy = metadata.topics().iter().filter(|topic| topic.error().is_none());
         Ok(healthy
@@ -48,11 +62,7 @@ impl Observer {
     }
 
     /// Which of these do not exist with this many partitions.
-    pub(super) fn missing(
-        &self,
-        topics: &[Topic],
-        partitions: u32,
-    ) -> Result<Vec<Topic>, BrokerError> {
+    pub(super) fn missing(&self, topics: &[Topic], partitions: u32) -> Result<Vec<Topic>, Failure> {
         let existing = self.partitions()?;
         let missing =
             |topic: &Topic| existing.get(&self.settings.topic(*topic)) != Some(&partitions);
@@ -60,33 +70,29 @@ impl Observer {
     }
 
     /// The partition counts of these, all of which must exist.
-    fn existing(&self, topics: &[Topic]) -> Result<Vec<(Topic, u32)>, BrokerError> {
+    fn existing(&self, topics: &[Topic]) -> Result<Vec<(Topic, u32)>, Failure> {
         let existing = self.partitions()?;
         let counts = topics.iter().map(|topic| match existing.get(&self.settings.topic(*topic)) {
             Some(partitions) => Ok((*topic, *partitions)),
-            None => Err(BrokerError::Topic(topic.to_string())),
+            None => Err(BrokerError::Topic(topic.to_string()).into()),
         });
         counts.collect()
     }
 
     /// An error unless all of these exist.
-    pub(super) fn check(&self, topics: &[Topic]) -> Result<(), BrokerError> {
+    pub(super) fn check(&self, topics: &[Topic]) -> Result<(), Failure> {
         self.existing(topics).map(drop)
     }
 
     /// Creates those that do not exist and waits until they are known.
-    pub(super) fn create_topics(
-        &self,
-        topics: &[Topic],
-        partitions: u32,
-    ) -> Result<(), BrokerError> {
+    pub(super) fn create_topics(&self, topics: &[Topic], partitions: u32) -> Result<(), Failure> {
         let existing = self.partitions()?;
         let mut new = Vec::new();
         for topic in topics {
             match existing.get(&self.settings.topic(*topic)) {
                 None => new.push(self.settings.topic(*topic)),
                 Some(count) if *count == partitions => {}
-                Some(_) => return Err(BrokerError::Topic(topic.to_string())),
+                Some(_) => return Err(BrokerError::Topic(topic.to_string()).into()),
             }
         }
         if new.is_empty() {
@@ -96,14 +102,14 @@ impl Observer {
         let deadline = Instant::now() + CREATION;
         while let Some(topic) = self.missing(topics, partitions)?.first() {
             if Instant::now() > deadline {
-                return Err(BrokerError::Topic(topic.to_string()));
+                return Err(BrokerError::Topic(topic.to_string()).into());
             }
             std::thread::sleep(LOOK);
         }
         Ok(())
     }
 
-    fn request_topics(&self, names: &[String], partitions: u32) -> Result<(), BrokerError> {
+    fn request_topics(&self, names: &[String], partitions: u32) -> Result<(), Failure> {
         let admin: AdminClient<Quiet> =
             self.settings.observer().create_with_context(Quiet).map_err(|e| self.failed(&e))?;
         let factor = self.settings.replication_factor;
@@ -120,7 +126,10 @@ impl Observer {
                 // Another process may have been quicker; the caller looks at the outcome.
                 Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
                 Err((name, code)) => {
-                    return Err(self.settings.unavailable(format!("cannot create {name}: {code}")));
+                    return Err(self
+                        .settings
+                        .unavailable(format!("cannot create {name}: {code}"))
+                        .into());
                 }
             }
         }
@@ -132,7 +141,7 @@ impl Observer {
         &self,
         group: &Group,
         topics: &[Topic],
-    ) -> Result<Vec<PartitionLag>, BrokerError> {
+    ) -> Result<Vec<PartitionLag>, Failure> {
         let places: Vec<(Topic, Partition)> = self
             .existing(topics)?
             .into_iter()
@@ -157,7 +166,7 @@ impl Observer {
     }
 
     /// The client that asks about a group; it never joins it.
-    fn group(&self, group: &Group) -> Result<Arc<Client>, BrokerError> {
+    fn group(&self, group: &Group) -> Result<Arc<Client>, Failure> {
         let name = self.settings.group(group);
         let mut groups = lock(&self.groups);
         let client = match groups.get(&name) {
@@ -180,7 +189,7 @@ impl Observer {
         &self,
         places: &[(Topic, Partition)],
         which: Offset,
-    ) -> Result<TopicPartitionList, BrokerError> {
+    ) -> Result<TopicPartitionList, Failure> {
         let list = self.list(places, which)?;
         self.topics.offsets_for_times(list, TIMEOUT).map_err(|error| self.failed(&error))
     }
@@ -189,7 +198,7 @@ impl Observer {
         &self,
         places: &[(Topic, Partition)],
         offset: Offset,
-    ) -> Result<TopicPartitionList, BrokerError> {
+    ) -> Result<TopicPartitionList, Failure> {
         let mut list = TopicPartitionList::with_capacity(places.len());
         for (topic, partition) in places {
             list.add_partition_offset(
@@ -206,10 +215,10 @@ impl Observer {
         &self,
         list: &TopicPartitionList,
         (topic, partition): (Topic, Partition),
-    ) -> Result<Option<i64>, BrokerError> {
+    ) -> Result<Option<i64>, Failure> {
         let name = self.settings.topic(topic);
         let Some(found) = list.find_partition(&name, partition_id(partition)) else {
-            return Err(BrokerError::Topic(topic.to_string()));
+            return Err(BrokerError::Topic(topic.to_string()).into());
         };
         found.error().map_err(|error| self.failed(&error))?;
         match found.offset() {
@@ -227,7 +236,7 @@ impl Observer {
         &self,
         position: Position,
         max: usize,
-    ) -> Result<Vec<Delivered>, BrokerError> {
+    ) -> Result<Vec<Delivered>, Failure> {
         let Position { topic, partition, offset } = position;
         let name = self.settings.topic(topic);
         let reader = lock(&self.reader);
@@ -237,7 +246,7 @@ impl Observer {
                 RDKafkaErrorCode::UnknownTopic
                 | RDKafkaErrorCode::UnknownTopicOrPartition
                 | RDKafkaErrorCode::UnknownPartition,
-            ) => BrokerError::Topic(topic.to_string()),
+            ) => BrokerError::Topic(topic.to_string()).into(),
             _ => self.failed(&error),
         })?;
         let from = offset.max(start);
@@ -259,7 +268,7 @@ impl Observer {
         name: &str,
         from: Position,
         last: i64,
-    ) -> Result<Vec<Delivered>, BrokerError> {
+    ) -> Result<Vec<Delivered>, Failure> {
         let names = Names::from([(name.to_owned(), from.topic)]);
         let deadline = Instant::now() + TIMEOUT;
         let mut fault = "no answer in time".to_owned();
@@ -285,16 +294,16 @@ impl Observer {
                 None => {}
             }
         }
-        if all.is_empty() { Err(self.settings.unavailable(fault)) } else { Ok(all) }
+        if all.is_empty() { Err(self.settings.unavailable(fault).into()) } else { Ok(all) }
     }
 
     /// Whether the cluster answers.
-    pub(super) fn ping(&self) -> Result<(), BrokerError> {
+    pub(super) fn ping(&self) -> Result<(), Failure> {
         self.partitions().map(drop)
     }
 
-    fn failed(&self, error: &KafkaError) -> BrokerError {
-        self.settings.unavailable(error)
+    fn failed(&self, error: &KafkaError) -> Failure {
+        Failure { error: self.settings.unavailable(error), silent: is_silence(error) }
     }
 }
 
@@ -304,4 +313,37 @@ fn partition_id(partition: Partition) -> i32 {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().expect("nothing panics while it holds this")
+}
+
+fn is_silence(error: &KafkaError) -> bool {
+    matches!(
+        error.rdkafka_error_code(),
+        Some(
+            RDKafkaErrorCode::OperationTimedOut
+                | RDKafkaErrorCode::TimedOutQueue
+                | RDKafkaErrorCode::BrokerTransportFailure
+                | RDKafkaErrorCode::AllBrokersDown
+                | RDKafkaErrorCode::Resolve
+                | RDKafkaErrorCode::SSL
+        )
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_broker_answers_is_no_silence() {
+        for code in [RDKafkaErrorCode::OperationTimedOut, RDKafkaErrorCode::AllBrokersDown] {
+            assert!(is_silence(&KafkaError::MetadataFetch(code)), "{code}");
+        }
+        for code in [
+            RDKafkaErrorCode::NotLeaderForPartition,
+            RDKafkaErrorCode::CoordinatorLoadInProgress,
+            RDKafkaErrorCode::TopicAuthorizationFailed,
+        ] {
+            assert!(!is_silence(&KafkaError::MetadataFetch(code)), "{code}");
+        }
+    }
 }
