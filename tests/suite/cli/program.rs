@@ -48,7 +48,8 @@ impl Program {
     }
 
     fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_holdfast"));
+        let built = std::env::var_os("HOLDFAST_TEST_PROGRAM");
+        let mut command = Command::new(built.unwrap_or(env!("CARGO_BIN_EXE_holdfast").into()));
         let ours = |name: &str| {
             name.starts_with("HOLDFAST_") || name.starts_with("DB_") || name == "RUST_LOG"
         };
