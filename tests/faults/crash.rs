@@ -18,6 +18,7 @@ use tokio::task::spawn_blocking;
 /// Everything in one process, with its data in files.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_embedded_process_is_killed_again_and_again() {
+    let _turn = crate::turn().await;
     let program = Program::new().with("HOLDFAST_SCAN_LAG", "1s");
     let start = || {
         let mut running = program.start(&["dev", "--data", "data", "--listen", "127.0.0.1:0"]);
@@ -55,6 +56,7 @@ fn assert_clean(program: &Program, args: &[&str]) {
 /// make it longer and harder.
 #[tokio::test(flavor = "multi_thread")]
 async fn every_role_dies_at_every_place_between_two_effects() {
+    let _turn = crate::turn().await;
     let urls = [fresh_database(0).await, fresh_database(1).await];
     let name = unique();
     let program = Program::new()

@@ -127,6 +127,7 @@ impl World {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn services_that_stop_and_come_back_cost_nothing_that_was_accepted() {
+    let _turn = crate::turn().await;
     let world = World::start().await;
     world.is_down("redis").await;
     world.is_down("kafka").await;
@@ -140,6 +141,7 @@ async fn services_that_stop_and_come_back_cost_nothing_that_was_accepted() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn services_that_are_slow_hang_or_are_cut_off_cost_nothing_that_was_accepted() {
+    let _turn = crate::turn().await;
     let world = World::start().await;
     let slow = Line::Slow(Duration::from_millis(50));
     for line in [slow, Line::Silent, Line::Cut] {

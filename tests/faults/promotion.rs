@@ -254,6 +254,7 @@ async fn assert_paid_once(caller: &Caller, all: &[Asked]) {
 /// claims are gone whose other sides survived.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replica_that_was_behind_is_promoted_and_every_key_is_paid_once() {
+    let _turn = crate::turn().await;
     let servers = replicated().await;
     let database = format!("holdfast_{}", unique());
     sql(&servers.mysql[0], &format!("CREATE DATABASE {database}")).await;
