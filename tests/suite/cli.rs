@@ -5,6 +5,7 @@ mod documents;
 mod embedded;
 mod imports;
 mod operators;
+#[allow(dead_code, reason = "tests/faults uses the rest")]
 pub mod program;
 mod recovery;
 mod serving;

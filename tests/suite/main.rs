@@ -5,7 +5,10 @@ mod broker_contract;
 mod cli;
 mod http_api;
 mod pipeline;
+#[allow(dead_code, reason = "tests/faults uses the rest")]
 mod proxy;
+#[allow(dead_code, reason = "tests/faults uses the rest")]
 mod services;
 mod store_contract;
+#[allow(dead_code, reason = "tests/faults uses the rest")]
 mod wait;
