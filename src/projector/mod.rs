@@ -19,6 +19,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 /// Accounts compared at once, and how long after that the next are.
 const PAGE: u32 = 1000;
@@ -30,7 +31,8 @@ pub async fn run(
     shard: Shard,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
-    let refresher = tokio::spawn(refresh(Arc::clone(&context), shard, stop.clone()));
+    let refresher =
+        AbortOnDropHandle::new(tokio::spawn(refresh(Arc::clone(&context), shard, stop.clone())));
     let step = Arc::new(Projector { context: Arc::clone(&context) });
     let ended = crate::worker::run(context, step, shard, stop).await;
     refresher.await?;

@@ -28,6 +28,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 /// Transfers scanned at once, and how long one round may scan.
 const SCAN: u32 = 2000;
@@ -45,8 +46,13 @@ pub async fn run(
     shard: Shard,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
-    let letters = tokio::spawn(dead_letters::run(Arc::clone(&context), shard, stop.clone()));
-    let drift = tokio::spawn(drift::run(Arc::clone(&context), shard, stop.clone()));
+    let letters = AbortOnDropHandle::new(tokio::spawn(dead_letters::run(
+        Arc::clone(&context),
+        shard,
+        stop.clone(),
+    )));
+    let drift =
+        AbortOnDropHandle::new(tokio::spawn(drift::run(Arc::clone(&context), shard, stop.clone())));
     let mut reconciler = Reconciler {
         context: Arc::clone(&context),
         shard,
