@@ -47,7 +47,8 @@ pub enum Constraint {
     Transfer,
     /// The entry of this transfer and side exists: for credits, the pivot was decided.
     Entry,
-    /// An entry of this account and version exists: an invariant is violated.
+    /// An entry of this account and version exists: an invariant is violated. An insert that runs
+    /// into both may name either.
     EntryVersion,
     /// The account exists.
     Account,

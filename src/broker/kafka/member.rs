@@ -13,13 +13,14 @@ use crate::domain::{Partition, Timestamp};
 use async_trait::async_trait;
 use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext, Rebalance};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::{Headers, Message};
+use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{Offset, TopicPartitionList};
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Records that are handed over together.
 const BATCH: usize = 500;
@@ -28,11 +29,16 @@ const POLL: Duration = Duration::from_millis(100);
 /// How long the worker may stay away before partitions are paused. A pause costs a refetch.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// How long a member asks where its group stands before it joins anew; how often.
+const OFFSETS_BOUND: Duration = Duration::from_secs(10);
+const OFFSETS_PAUSE: Duration = Duration::from_millis(50);
+
 /// Our topics by the names that they have in Kafka.
 pub(super) type Names = HashMap<String, Topic>;
 
 /// Answers librdkafka's callbacks, all on the polling thread.
 struct Membership {
+    settings: Arc<KafkaSettings>,
     mailbox: Arc<Mailbox>,
     names: Names,
 }
@@ -48,20 +54,25 @@ impl ClientContext for Membership {
 }
 
 impl ConsumerContext for Membership {
-    /// Nothing of a revoked partition is read on before the worker has drained it and what it
-    /// marked is committed; then librdkafka gives the partition back.
-    fn pre_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
-        match rebalance {
-            Rebalance::Revoke(list) if list.count() > 0 => {
-                self.mailbox.revoke(self.places(list), DRAIN_BOUND);
-                commit(consumer);
-                // A pause would outlast the assignment and be there when the partition comes back.
-                if let Err(error) = consumer.resume(list) {
-                    tracing::warn!(%error, "kafka consumer: resume");
-                }
+    /// In the place of librdkafka's own answer to an assignment, which has it ask for the offsets by
+    /// itself: when the group's coordinator refuses that question as a whole, as one does that is
+    /// just taking office, librdkafka 2.12 never asks again, and the partitions stand still while
+    /// everything looks healthy.
+    fn rebalance(
+        &self,
+        consumer: &BaseConsumer<Self>,
+        kind: RDKafkaRespErr,
+        partitions: &mut TopicPartitionList,
+    ) {
+        let done = match kind {
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => {
+                self.begin(consumer, partitions)
             }
-            Rebalance::Revoke(_) | Rebalance::Assign(_) => {}
-            Rebalance::Error(error) => tracing::warn!(%error, "kafka consumer: rebalance"),
+            _ => self.give_back(consumer, partitions),
+        };
+        if let Err(error) = done {
+            tracing::warn!(%error, "kafka consumer: rebalance");
+            self.mailbox.fail(self.settings.unavailable(error));
         }
     }
 
@@ -73,6 +84,58 @@ impl ConsumerContext for Membership {
 }
 
 impl Membership {
+    /// Begins where the group stands. Where that cannot be learnt the worker is told, and joins
+    /// anew.
+    fn begin(
+        &self,
+        consumer: &BaseConsumer<Self>,
+        partitions: &TopicPartitionList,
+    ) -> KafkaResult<()> {
+        match self.stand(consumer, partitions) {
+            Ok(known) => consumer.assign(&known),
+            Err(error) => {
+                consumer.assign(&TopicPartitionList::new())?;
+                Err(error)
+            }
+        }
+    }
+
+    /// Where the group stands. A coordinator that is loading or moving is asked again.
+    fn stand(
+        &self,
+        consumer: &BaseConsumer<Self>,
+        partitions: &TopicPartitionList,
+    ) -> KafkaResult<TopicPartitionList> {
+        let deadline = Instant::now() + OFFSETS_BOUND;
+        loop {
+            match committed(consumer, partitions) {
+                Err(error) if Instant::now() < deadline && !self.mailbox.is_closed() => {
+                    tracing::debug!(%error, "kafka consumer: where the group stands");
+                    std::thread::sleep(OFFSETS_PAUSE);
+                }
+                answer => return answer,
+            }
+        }
+    }
+
+    /// Nothing of a revoked partition is read on before the worker has drained it and what it
+    /// marked is committed; then it is given back.
+    fn give_back(
+        &self,
+        consumer: &BaseConsumer<Self>,
+        partitions: &TopicPartitionList,
+    ) -> KafkaResult<()> {
+        if partitions.count() > 0 {
+            self.mailbox.revoke(self.places(partitions), DRAIN_BOUND);
+            commit(consumer);
+            // A pause would outlast the assignment and be there when the partition comes back.
+            if let Err(error) = consumer.resume(partitions) {
+                tracing::warn!(%error, "kafka consumer: resume");
+            }
+        }
+        consumer.unassign()
+    }
+
     fn places(&self, list: &TopicPartitionList) -> Vec<(Topic, Partition)> {
         let elements = list.elements();
         let known = elements.iter().filter_map(|element| {
@@ -81,6 +144,22 @@ impl Membership {
         });
         known.collect()
     }
+}
+
+/// These partitions with the offsets that the group has committed, or the beginning where it has
+/// none.
+fn committed(
+    consumer: &BaseConsumer<Membership>,
+    partitions: &TopicPartitionList,
+) -> KafkaResult<TopicPartitionList> {
+    let known = consumer.committed_offsets(partitions.clone(), OFFSETS_BOUND)?;
+    for mut partition in known.elements() {
+        partition.error()?;
+        if partition.offset() == Offset::Invalid {
+            partition.set_offset(Offset::Beginning)?;
+        }
+    }
+    Ok(known)
 }
 
 /// Commits what has been marked, and waits for it. What fails is delivered again.
@@ -107,7 +186,7 @@ impl KafkaConsumer {
     ) -> KafkaResult<Self> {
         let mailbox = Arc::new(Mailbox::default());
         let names: Names = topics.iter().map(|topic| (settings.topic(*topic), *topic)).collect();
-        let membership = Membership { mailbox: mailbox.clone(), names };
+        let membership = Membership { settings: settings.clone(), mailbox: mailbox.clone(), names };
         let client: BaseConsumer<Membership> =
             settings.member(group).create_with_context(membership)?;
         let names: Vec<&str> = client.context().names.keys().map(String::as_str).collect();
@@ -169,14 +248,17 @@ struct Poller {
 impl Poller {
     fn run(mut self) {
         while !self.mailbox.is_closed() {
-            if self.mailbox.wait_for_room(PATIENCE) {
+            let patience = if self.paused { Duration::ZERO } else { PATIENCE };
+            if self.mailbox.wait_for_room(patience) {
                 self.resume();
                 self.poll(POLL);
             } else {
                 if !self.paused {
                     self.pause();
                 }
-                if self.poll(Duration::ZERO) {
+                // One call hands over one event of librdkafka's. A rebalance waits behind the
+                // others, and the whole group for this member: come again at once.
+                if self.poll(POLL) {
                     // From partitions that were assigned since.
                     self.pause();
                 }

@@ -81,50 +81,60 @@ async fn ended(cluster: &Cluster) -> usize {
 
 /// Hazard 6: a shard goes back in the middle of everything, the other does not.
 async fn whatever_a_shard_loses_every_key_is_paid_once(backend: Backend) {
-    for (lost, in_the_middle) in [(0, false), (0, true), (1, true)] {
-        let mut cluster = Cluster::new(backend).await;
-        let before = cluster.running();
-        let mut accounts = Vec::new();
-        for number in 0..6 {
-            accounts.push(cluster.account(number % 2, 1000).await);
-        }
-        let mut requests = load(&cluster, &before, &accounts).await;
-        cluster.settled().await;
-        before.stop_all().await;
-        cluster.remember(lost).await;
+    // At once: each spends most of its time waiting for leases to run out.
+    tokio::join!(
+        lose_and_recover(backend, 0, false),
+        lose_and_recover(backend, 0, true),
+        lose_and_recover(backend, 1, true),
+    );
+}
 
-        let process = cluster.running();
-        let already = ended(&cluster).await;
-        requests.extend(load(&cluster, &process, &accounts).await);
-        if in_the_middle {
-            eventually("some ends", || async { ended(&cluster).await > already + 10 }).await;
-        } else {
-            cluster.settled().await;
-        }
-        process.abort(&ROLES).await;
-        let early = recover::raise(cluster.store()).await;
-        assert!(matches!(early, Err(RecoverError::AtWork { .. })), "{early:?}");
-        cluster.forget(lost).await;
-        let report = recover(&mut cluster, &[lost]).await;
-        assert!(report.finished && !report.repaired.is_empty(), "{report:?}");
-
-        let after = cluster.running();
-        let mut model: BTreeMap<AccountId, i64> = BTreeMap::new();
-        for asked in &requests {
-            let id = after.submit(asked).await.transfer.row.terms.id;
-            if cluster.end_of(id).await.0 == State::Committed {
-                *model.entry(asked.source.clone()).or_default() -= asked.amount.minor();
-                *model.entry(asked.destination.clone()).or_default() += asked.amount.minor();
-            }
-        }
-        cluster.settled().await;
-        for account in &accounts {
-            let posted = model.get(account).copied().unwrap_or(0);
-            assert_eq!(cluster.money(account).await, (posted, 0), "{account}");
-        }
-        cluster.audit().await;
-        after.stop_all().await;
+async fn lose_and_recover(backend: Backend, lost: u16, in_the_middle: bool) {
+    let mut cluster = Cluster::new(backend).await;
+    let before = cluster.running();
+    let mut accounts = Vec::new();
+    for number in 0..6 {
+        accounts.push(cluster.account(number % 2, 1000).await);
     }
+    let mut requests = load(&cluster, &before, &accounts).await;
+    cluster.settled().await;
+    before.stop_all().await;
+    cluster.remember(lost).await;
+
+    let process = cluster.running();
+    let already = ended(&cluster).await;
+    requests.extend(load(&cluster, &process, &accounts).await);
+    if in_the_middle {
+        eventually("some ends", || async { ended(&cluster).await > already + 10 }).await;
+    } else {
+        cluster.settled().await;
+    }
+    process.abort(&ROLES).await;
+    let early = recover::raise(cluster.store()).await;
+    assert!(matches!(early, Err(RecoverError::AtWork { .. })), "{early:?}");
+    cluster.forget(lost).await;
+    let report = recover(&mut cluster, &[lost]).await;
+    assert!(report.finished && !report.repaired.is_empty(), "{report:?}");
+
+    let after = cluster.running();
+    let mut repeated = Vec::new();
+    for asked in &requests {
+        repeated.push((asked, after.submit(asked).await.transfer.row.terms.id));
+    }
+    let mut model: BTreeMap<AccountId, i64> = BTreeMap::new();
+    for (asked, id) in repeated {
+        if cluster.end_of(id).await.0 == State::Committed {
+            *model.entry(asked.source.clone()).or_default() -= asked.amount.minor();
+            *model.entry(asked.destination.clone()).or_default() += asked.amount.minor();
+        }
+    }
+    cluster.settled().await;
+    for account in &accounts {
+        let posted = model.get(account).copied().unwrap_or(0);
+        assert_eq!(cluster.money(account).await, (posted, 0), "{account}");
+    }
+    cluster.audit().await;
+    after.stop_all().await;
 }
 
 /// A transfer that a shard accepted and lost, with the event that it published.

@@ -153,16 +153,17 @@ async fn enter(model: &mut Model, tx: &mut dyn Tx, random: &mut StdRng) -> bool 
             && other.account == row.account
             && other.outcome.is_ok_and(|money| money.version == version)
     };
-    let expected = if model.entries.contains_key(&(row.transfer, row.side)) {
-        Some(Constraint::Entry)
-    } else if model.entries.values().any(taken) {
-        Some(Constraint::EntryVersion)
-    } else {
-        None
-    };
+    let known = model.entries.contains_key(&(row.transfer, row.side));
+    let taken = model.entries.values().any(taken);
     let met = tx.insert_entries(std::slice::from_ref(&row)).await;
     model.entries.insert((row.transfer, row.side), row);
-    agrees(met, expected)
+    // Where it runs into both, either may be named.
+    if let (true, true, Err(StoreError::Duplicate { constraint, .. })) = (known, taken, &met) {
+        assert!(matches!(constraint, Constraint::Entry | Constraint::EntryVersion));
+        return false;
+    }
+    let taken = taken.then_some(Constraint::EntryVersion);
+    agrees(met, known.then_some(Constraint::Entry).or(taken))
 }
 
 /// Something taken back, or given back, which may be more than there is.
