@@ -75,7 +75,7 @@ async fn every_role_dies_at_every_place_between_two_effects() {
     let address = format!("http://{listen}");
     let first = program.start(&serving(Role::Ingress, &listen));
     answer(&format!("{address}/readyz"), 200).await;
-    let load = Load { callers: 32, rate: Some(setting("HOLDFAST_TEST_RATE", 60)) };
+    let load = Load { callers: 32, rate: Some(rate()) };
     let callers = Callers::start(&address, load).await;
     drop(first);
 
@@ -108,6 +108,11 @@ async fn every_role_dies_at_every_place_between_two_effects() {
     }
 }
 
+/// Transfers a second.
+fn rate() -> u32 {
+    setting("HOLDFAST_TEST_RATE", 60)
+}
+
 fn serving(role: Role, listen: &str) -> Vec<&str> {
     let mut args = vec!["serve", "--roles", role.as_str()];
     if role == Role::Ingress {
@@ -121,8 +126,10 @@ fn die_everywhere(program: &Program, role: Role, listen: &str, kills: &AtomicUsi
     let mut places = Place::of(role).to_vec();
     places.shuffle(&mut rand::rng());
     for place in places {
-        // A round of the reconciler that has something to emit is rare.
-        let visits = rand::rng().random_range(1..=if role == Role::Reconciler { 1 } else { 3 });
+        // A round of the reconciler that has something to emit is rare. The others live as long as
+        // it takes them to get through what came while their partitions waited for a new owner.
+        let most = if role == Role::Reconciler { 1 } else { rate().div_ceil(20) };
+        let visits = rand::rng().random_range(1..=most);
         let name = place.name(role);
         let running =
             program.start_to_die(&serving(role, listen), &format!("{name}={visits}*off->return"));

@@ -4,7 +4,7 @@
 use super::member::{Names, deliver};
 use super::settings::{KafkaSettings, Quiet};
 use crate::broker::{BrokerError, Delivered, Group, PartitionLag, Position, Topic};
-use crate::domain::Partition;
+use crate::domain::{EventType, Partition, Shard};
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -52,27 +52,34 @@ impl Observer {
         Ok(Self { topics, groups: Mutex::default(), reader: Mutex::new(reader), settings })
     }
 
-    /// Number of partitions of every topic there is.
-    pub(super) fn partitions(&self) -> Result<HashMap<String, u32>, Failure> {
-        let metadata = self.topics.fetch_metadata(None, TIMEOUT).map_err(|e| self.failed(&e))?;
-        let healthy = metadata.topics().iter().filter(|topic| topic.error().is_none());
-        Ok(healthy
-            .map(|topic| (topic.name().to_owned(), topic.partitions().len() as u32))
-            .collect())
+    /// The partition counts of those of these topics that exist. Each is asked for by its name: a
+    /// broker may have thousands of others.
+    fn partitions(&self, topics: &[Topic]) -> Result<HashMap<Topic, u32>, Failure> {
+        let mut counts = HashMap::new();
+        drop_errors(&self.topics);
+        for topic in topics {
+            let name = self.settings.topic(*topic);
+            let answer = self.topics.fetch_metadata(Some(&name), TIMEOUT);
+            let metadata = answer.map_err(|error| self.failed(&error))?;
+            let found = metadata.topics().iter().find(|found| found.name() == name);
+            if let Some(found) = found.filter(|found| found.error().is_none()) {
+                counts.insert(*topic, found.partitions().len() as u32);
+            }
+        }
+        Ok(counts)
     }
 
     /// Which of these do not exist with this many partitions.
     pub(super) fn missing(&self, topics: &[Topic], partitions: u32) -> Result<Vec<Topic>, Failure> {
-        let existing = self.partitions()?;
-        let missing =
-            |topic: &Topic| existing.get(&self.settings.topic(*topic)) != Some(&partitions);
+        let existing = self.partitions(topics)?;
+        let missing = |topic: &Topic| existing.get(topic) != Some(&partitions);
         Ok(topics.iter().copied().filter(missing).collect())
     }
 
     /// The partition counts of these, all of which must exist.
     fn existing(&self, topics: &[Topic]) -> Result<Vec<(Topic, u32)>, Failure> {
-        let existing = self.partitions()?;
-        let counts = topics.iter().map(|topic| match existing.get(&self.settings.topic(*topic)) {
+        let existing = self.partitions(topics)?;
+        let counts = topics.iter().map(|topic| match existing.get(topic) {
             Some(partitions) => Ok((*topic, *partitions)),
             None => Err(BrokerError::Topic(topic.to_string()).into()),
         });
@@ -86,10 +93,10 @@ impl Observer {
 
     /// Creates those that do not exist and waits until they are known.
     pub(super) fn create_topics(&self, topics: &[Topic], partitions: u32) -> Result<(), Failure> {
-        let existing = self.partitions()?;
+        let existing = self.partitions(topics)?;
         let mut new = Vec::new();
         for topic in topics {
-            match existing.get(&self.settings.topic(*topic)) {
+            match existing.get(topic) {
                 None => new.push(self.settings.topic(*topic)),
                 Some(count) if *count == partitions => {}
                 Some(_) => return Err(BrokerError::Topic(topic.to_string()).into()),
@@ -178,8 +185,7 @@ impl Observer {
             }
         };
         drop(groups);
-        // Nobody polls it otherwise, and errors of lost connections would pile up.
-        while client.poll(Duration::ZERO).is_some() {}
+        drop_errors(&client);
         Ok(client)
     }
 
@@ -299,12 +305,18 @@ impl Observer {
 
     /// Whether the cluster answers.
     pub(super) fn ping(&self) -> Result<(), Failure> {
-        self.partitions().map(drop)
+        // Whether it exists is not the question.
+        self.partitions(&[Topic::of(EventType::Requested, Shard(0))]).map(drop)
     }
 
     fn failed(&self, error: &KafkaError) -> Failure {
         Failure { error: self.settings.unavailable(error), silent: is_silence(error) }
     }
+}
+
+/// Nobody polls these clients otherwise, and errors of lost connections would pile up.
+fn drop_errors(client: &Client) {
+    while client.poll(Duration::ZERO).is_some() {}
 }
 
 fn partition_id(partition: Partition) -> i32 {

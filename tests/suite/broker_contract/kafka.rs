@@ -10,6 +10,8 @@ use holdfast::broker::{Broker, BrokerError, Incoming, Position};
 use holdfast::domain::Partition;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
+use rdkafka::mocking::MockCluster;
+use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -100,6 +102,32 @@ async fn an_option_that_librdkafka_does_not_know_is_refused_with_its_name() {
     settings.options.push(("no.such.option".to_owned(), "1".to_owned()));
     let error = KafkaBroker::new(settings).err().unwrap();
     assert!(error.to_string().contains("no.such.option"), "{error}");
+}
+
+/// A coordinator that is taking office says so in the place of offsets; librdkafka by itself may
+/// not ask again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_coordinator_that_refuses_to_say_where_a_group_stands_is_asked_again() {
+    const NOT_YET: RDKafkaRespErr = RDKafkaRespErr::RD_KAFKA_RESP_ERR_NOT_COORDINATOR;
+    let coordinator = MockCluster::new(1).unwrap();
+    let settings = kafka_settings(&coordinator.bootstrap_servers());
+    let name = format!("{}{TOPIC}", settings.topic_prefix);
+    coordinator.create_topic(&name, PARTITIONS as i32, 1).unwrap();
+    let broker = KafkaBroker::new(settings).unwrap();
+    let producer = broker.producer().await.unwrap();
+    within("send", producer.send((0..10).map(|n| record(0, n)).collect())).await.unwrap();
+    let mut consumer = broker.consumer(&group("hold"), &[TOPIC]).await.unwrap();
+    let first = read(&mut *consumer, 6).await;
+    consumer.commit(&marked(&first));
+    drop(consumer);
+    eventually("the commit", || async {
+        broker.lag(&group("hold"), &[TOPIC]).await.unwrap()[0].committed == Some(6)
+    })
+    .await;
+    coordinator.request_errors(RDKafkaApiKey::OffsetFetch, &[NOT_YET; 5]);
+    let mut consumer = broker.consumer(&group("hold"), &[TOPIC]).await.unwrap();
+    let again: Vec<u32> = read(&mut *consumer, 4).await.iter().map(sent).collect();
+    assert_eq!(again, [6, 7, 8, 9]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
