@@ -89,6 +89,8 @@ pub fn run(seed: u64, readable: bool) -> Outcome {
         let (counts, lines) = (Counts::default(), Vec::new());
         return Outcome { violation, hash: 0, counts, lines };
     };
+    // Each has its way back to the world: nothing of a history would ever be freed.
+    world.close_doors();
     let mut state = match world.state.lock() {
         Ok(state) => state,
         Err(poisoned) => poisoned.into_inner(),

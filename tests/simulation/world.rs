@@ -113,6 +113,15 @@ impl World {
         self.state.lock().expect("a panic of the simulation ends it")
     }
 
+    /// Nobody comes in any more.
+    pub fn close_doors(&self) {
+        let doors = match self.doors.lock() {
+            Ok(mut doors) => std::mem::take(&mut *doors),
+            Err(poisoned) => std::mem::take(&mut *poisoned.into_inner()),
+        };
+        drop(doors);
+    }
+
     pub fn elapsed(&self) -> Duration {
         self.began.elapsed()
     }
