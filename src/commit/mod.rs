@@ -109,7 +109,9 @@ impl Commit {
     }
 
     /// Why refused transfers whose pivot could not be read were released, as far as they were: a
-    /// transfer that is final needs no pivot, and nobody but this step announces its end.
+    /// transfer that is final needs no pivot, and this step announces its end. The others are let
+    /// go. Another member that still has the event may release them after this and die before it
+    /// says so, so that the reconciler is to see to their ends.
     async fn released(
         &self,
         shard: Shard,
@@ -123,7 +125,11 @@ impl Commit {
         if open.is_empty() {
             return Ok(HashMap::new());
         }
-        transact(&*self.context.store, shard, &Ends(&open)).await
+        let ends = transact(&*self.context.store, shard, &Ends(&open)).await?;
+        let left: Vec<TransferId> =
+            open.iter().filter(|id| !ends.contains_key(id)).copied().collect();
+        self.context.store.watch(shard, &left).await?;
+        Ok(ends)
     }
 
     async fn look(&self, shard: Shard, ids: Vec<TransferId>) -> Looked {

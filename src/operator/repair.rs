@@ -143,8 +143,10 @@ impl Transfers<'_> {
             action: None,
         };
         repair.action = match decision {
-            Decision::Leave | Decision::Forget => None,
-            Decision::Emit(kind) => Some(format!("emit {} once more", kind.as_str())),
+            Decision::Leave => None,
+            Decision::Emit(kind) | Decision::Announce(kind) => {
+                Some(format!("emit {} once more", kind.as_str()))
+            }
             Decision::Refuse => {
                 Some("write its pivot REFUSED hold_timeout; commit then releases it".to_owned())
             }
@@ -167,9 +169,11 @@ impl Transfers<'_> {
     ) -> Result<(), OperatorError> {
         let terms = &stuck.row.terms;
         match decision {
-            Decision::Leave | Decision::Forget => {}
+            Decision::Leave => {}
             // What is emitted is what holds by then.
-            Decision::Emit(_) => drop(super::retry(self.context, terms.id, actor).await?),
+            Decision::Emit(_) | Decision::Announce(_) => {
+                drop(super::retry(self.context, terms.id, actor).await?);
+            }
             Decision::Refuse => {
                 refuse(self.context, terms, Reason::HoldTimeout, Some(actor)).await?;
             }

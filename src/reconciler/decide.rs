@@ -37,18 +37,21 @@ pub enum Action {
     Leave,
     /// Emit this event again: the ordinary workers do the rest.
     Emit(EventType),
+    /// It is final, and was driven on or let go on its way: whoever wrote its end may not have
+    /// come to announce it, and who read the event again may have let it go before. Announce it.
+    Announce(EventType),
     /// Insert pivot REFUSED `hold_timeout`; if it is CREDITED by then, that is announced.
     Refuse,
     /// Cancel it as undeliverable.
     Cancel,
-    /// It is final.
-    Forget,
 }
 
 /// Decides about one transfer.
 pub fn decide(stuck: &StuckTransfer, around: &Surroundings) -> Action {
     match stuck.row.state {
-        State::Committed | State::Rejected | State::Cancelled => Action::Forget,
+        end @ (State::Committed | State::Rejected | State::Cancelled) => {
+            Action::Announce(EventType::announcing(end))
+        }
         _ if around.behind => Action::Leave,
         State::Requested if around.unsent => Action::Leave,
         State::Requested if stuck.attempts >= MOST_REDRIVES => Action::Cancel,
@@ -124,6 +127,13 @@ mod tests {
         assert_eq!(look(-1, credited), Action::Emit(EventType::Credited));
         let refused = PivotLook::Decided(PivotDecision::Refused(Reason::HoldTimeout));
         assert_eq!(look(1, refused), Action::Emit(EventType::Refused));
+    }
+
+    #[test]
+    fn an_end_is_announced_whatever_else_is_behind() {
+        let behind = Surroundings { behind: true, ..around(PivotLook::Unknown) };
+        let announced = decide(&stuck(State::Committed, 1, 0), &behind);
+        assert_eq!(announced, Action::Announce(EventType::Committed));
     }
 
     #[test]

@@ -85,8 +85,8 @@ impl<'a> Round<'a> {
     ) -> Result<u32, StoreError> {
         let terms = &stuck.row.terms;
         let name = match action {
-            Action::Leave | Action::Forget => return Ok(stuck.attempts),
-            Action::Emit(kind) => {
+            Action::Leave => return Ok(stuck.attempts),
+            Action::Emit(kind) | Action::Announce(kind) => {
                 records.push(self.event(stuck, kind, request));
                 kind.as_str()
             }
@@ -101,7 +101,8 @@ impl<'a> Round<'a> {
         };
         tracing::info!(transfer = %terms.id, state = stuck.row.state.as_str(), attempt = stuck.attempts + 1, action = name, "driven on");
         metrics::counter!("holdfast_reconciler_actions_total", "shard" => self.shard.to_string(), "action" => name).increment(1);
-        Ok(stuck.attempts + 1)
+        // An end that was announced needs nothing more.
+        Ok(if matches!(action, Action::Announce(_)) { 0 } else { stuck.attempts + 1 })
     }
 
     fn event(
@@ -112,7 +113,8 @@ impl<'a> Round<'a> {
     ) -> Record {
         let stamp = self.context.store.identity().stamp(self.sight.now);
         let attempt = stuck.attempts + 2;
-        let event = Event { attempt, request, ..stamp.event(kind, &stuck.row.terms) };
+        let reason = stuck.row.reason;
+        let event = Event { attempt, reason, request, ..stamp.event(kind, &stuck.row.terms) };
         envelope::record(&event, self.context.store.map())
     }
 
@@ -145,7 +147,8 @@ impl<'a> Round<'a> {
     fn next_look(&self, attempts: u32, action: Action) -> Timestamp {
         let wait = match action {
             Action::Leave => self.context.policy.redrive_backoff,
-            Action::Emit(_) | Action::Refuse | Action::Cancel | Action::Forget => {
+            Action::Announce(_) => return self.sight.now,
+            Action::Emit(_) | Action::Refuse | Action::Cancel => {
                 let backoff = self.sight.backoff(attempts);
                 backoff + random::up_to(backoff / 4)
             }

@@ -365,8 +365,9 @@ pub trait Store: Audit + Drift + Operations + Recovery + Send + Sync + 'static {
         limit: u32,
     ) -> Result<u32, StoreError>;
 
-    /// Reconciler: transfers on the list that are due by database time, oldest of a source first;
-    /// those found final are taken off the list.
+    /// Reconciler: transfers on the list that are due by database time, oldest of a source first.
+    /// Those found final are taken off the list, but for those with attempts: nobody may have
+    /// announced their ends, and they stay until [`Store::stuck_seen`] says none.
     async fn stuck(&self, shard: Shard, limit: u32) -> Result<Vec<StuckTransfer>, StoreError>;
 
     /// Reconciler: writes attempts and when to look again, by transfer.

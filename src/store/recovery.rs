@@ -44,6 +44,7 @@ pub trait Recovery {
     /// Leases that have not run out, by name.
     async fn leases(&self, shard: Shard) -> Result<Vec<Lease>, StoreError>;
 
-    /// Puts transfers on the reconciler's list, due at once; those on it stay as they are.
+    /// Puts transfers on the reconciler's list, due at once and with one attempt, so that it sees
+    /// to their ends also if they are final by then. Those on it are due when they were.
     async fn watch(&self, shard: Shard, ids: &[TransferId]) -> Result<(), StoreError>;
 }

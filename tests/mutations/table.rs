@@ -197,4 +197,12 @@ pub const MUTATIONS: &[Mutation] = &[
         change: Statements(""),
         caught: Histories(50),
     },
+    Mutation {
+        name: "forgets_what_it_let_go",
+        hazard: 41,
+        file: "src/commit/mod.rs",
+        original: "self.context.store.watch(shard, &left).await?;",
+        change: Statements(""),
+        caught: Scenario("an_end_that_is_written_after_its_event_was_let_go_is_still_announced"),
+    },
 ];

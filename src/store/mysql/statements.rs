@@ -287,9 +287,9 @@ pub(super) const STATEMENTS: Statements = Statements {
     lock_mark: "SELECT position FROM reconciler_mark WHERE name = ? FOR UPDATE",
     add_stuck: concat!(
         "INSERT INTO stuck_transfers (transfer_id, attempts, since_at, next_at) \
-         SELECT UNHEX(v.id), 0, v.since_at, v.since_at FROM ",
-        batch!(id hex 0, since_at int 1),
-        " ON DUPLICATE KEY UPDATE attempts = stuck_transfers.attempts"
+         SELECT UNHEX(v.id), v.attempts, v.since_at, v.since_at FROM ",
+        batch!(id hex 0, attempts int 1, since_at int 2),
+        " ON DUPLICATE KEY UPDATE attempts = GREATEST(stuck_transfers.attempts, v.attempts)"
     ),
     stuck_seen: concat!(
         "UPDATE ",

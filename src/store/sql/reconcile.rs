@@ -36,7 +36,7 @@ impl<D: Driver> SqlStore<D> {
         let open = seen.iter().filter(|(_, state)| !state.is_final()).map(|(id, _)| *id);
         let open: Vec<TransferId> = open.collect();
         let listed = !open.is_empty();
-        list(&mut tx, open).await?;
+        list(&mut tx, open, 0).await?;
         let last = seen.last().map_or(from, |(id, _)| *id);
         let next = match mark {
             Mark::Sweep if seen.len() < limit as usize => TransferId::from_bytes([0; 16]),
@@ -50,7 +50,7 @@ impl<D: Driver> SqlStore<D> {
         Ok(u32::try_from(seen.len()).unwrap_or(u32::MAX))
     }
 
-    /// Final ones are taken off the list page by page, until there is one that is not final.
+    /// Those that are over are taken off the list page by page, until there is one that is not.
     pub(super) async fn due(
         &self,
         shard: Shard,
@@ -149,7 +149,7 @@ impl<D: Driver> SqlStore<D> {
     }
 }
 
-/// A transfer of the list, or the id of one that is final or does not exist.
+/// A transfer of the list, or the id of one that is over: final without an attempt, or not there.
 fn stuck(mut row: super::Row) -> Result<Result<StuckTransfer, TransferId>, StoreError> {
     let (id, attempts) = (row.transfer()?, row.number()?);
     let (since, due_at) = (row.time()?, row.time()?);
@@ -157,22 +157,23 @@ fn stuck(mut row: super::Row) -> Result<Result<StuckTransfer, TransferId>, Store
         return Ok(Err(id));
     }
     let transfer = decode::transfer(&mut row)?;
-    if transfer.state.is_final() {
+    if transfer.state.is_final() && attempts == 0 {
         return Ok(Err(id));
     }
     Ok(Ok(StuckTransfer { row: transfer, attempts, since, due_at }))
 }
 
-/// Puts transfers on the list, due at once; those on it stay as they are.
+/// Puts transfers on the list, due at once, with at least so many attempts.
 pub(super) async fn list<D: Driver>(
     tx: &mut SqlTx<D>,
     ids: Vec<TransferId>,
+    attempts: u32,
 ) -> Result<(), StoreError> {
     if ids.is_empty() {
         return Ok(());
     }
     let since = tx.at().micros();
-    let batch = Arg::rows(ids.into_iter().map(|id| (id.hex(), since)));
+    let batch = Arg::rows(ids.into_iter().map(|id| (id.hex(), attempts, since)));
     tx.execute(D::STATEMENTS.add_stuck, &[batch]).await?;
     Ok(())
 }

@@ -71,7 +71,7 @@ impl<D: Driver> Recovery for SqlStore<D> {
             return Ok(());
         }
         let mut tx = self.write(shard).await?;
-        reconcile::list(&mut tx, ids.to_vec()).await?;
+        reconcile::list(&mut tx, ids.to_vec(), 1).await?;
         tx.finish().await
     }
 }

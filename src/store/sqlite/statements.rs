@@ -236,9 +236,9 @@ pub(super) const STATEMENTS: Statements = Statements {
     lock_mark: "SELECT position FROM reconciler_mark WHERE name = ?",
     add_stuck: concat!(
         "INSERT INTO stuck_transfers (transfer_id, attempts, since_at, next_at) \
-         SELECT v.id, 0, v.since_at, v.since_at FROM ",
-        batch!(id hex 0, since_at int 1),
-        " WHERE true ON CONFLICT DO NOTHING"
+         SELECT v.id, v.attempts, v.since_at, v.since_at FROM ",
+        batch!(id hex 0, attempts int 1, since_at int 2),
+        " WHERE true ON CONFLICT DO UPDATE SET attempts = max(attempts, excluded.attempts)"
     ),
     stuck_seen: concat!(
         "UPDATE stuck_transfers SET attempts = v.attempts, next_at = v.next_at FROM ",

@@ -78,3 +78,25 @@ fn an_end_that_is_written_late_is_still_announced() {
         stage.until_state(transfer, State::Rejected).await;
     });
 }
+
+/// Hazard 41: commit stands still before a release, and its partition goes to another member, which does not
+/// learn the pivot and lets the transfer go. Then the first wakes, releases, and dies before it says
+/// so: the event is read, the transfer is final, and nobody who looks for what is unfinished would
+/// ever announce its end.
+#[test]
+fn an_end_that_is_written_after_its_event_was_let_go_is_still_announced() {
+    play(async |stage| {
+        let payer = stage.account("payer", 0, 100);
+        let nobody = "nobody".parse().unwrap();
+        let one = stage.everything_but(&[Role::Commit]);
+        let slow = stage.machine(&[Role::Commit]);
+        let stall = Act::Stall(Duration::from_millis(600));
+        stage.fault_on(slow, "begin", Side::Before, Some(0), stall);
+        stage.fault(slow, "commit", Side::After, Act::Crash);
+        let transfer = stage.pay(one, "one", &payer, &nobody, 100).await;
+        stage.until("the pivot", |state| state.auditor.pivots.contains_key(&transfer)).await;
+        let quick = stage.machine(&[Role::Commit]);
+        stage.fault(quick, "entries of", Side::Before, Act::Unanswered);
+        stage.until_state(transfer, State::Rejected).await;
+    });
+}

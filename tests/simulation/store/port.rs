@@ -322,8 +322,11 @@ impl Store for SimStore {
     async fn stuck(&self, shard: Shard, limit: u32) -> Result<Vec<StuckTransfer>, StoreError> {
         self.write("stuck", shard, |tables, now| {
             let transfers = &tables.transfers;
-            let over = |id: &TransferId| transfers.get(id).is_none_or(|at| at.row.state.is_final());
-            tables.stuck.retain(|id, stuck| stuck.next > now || !over(id));
+            let over = |id: &TransferId, stuck: &Stuck| {
+                let quiet = stuck.attempts == 0;
+                transfers.get(id).is_none_or(|at| at.row.state.is_final() && quiet)
+            };
+            tables.stuck.retain(|id, stuck| stuck.next > now || !over(id, stuck));
             let due = tables.stuck.iter().filter(|(_, stuck)| stuck.next <= now);
             let stuck = due.map(|(id, stuck)| StuckTransfer {
                 row: transfers[id].row.clone(),

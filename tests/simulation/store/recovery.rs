@@ -79,8 +79,9 @@ impl Recovery for SimStore {
         }
         self.write("watch", shard, |tables, now| {
             for id in ids {
-                let new = Stuck { attempts: 0, since: now, next: now };
-                tables.stuck.entry(*id).or_insert(new);
+                let new = Stuck { attempts: 1, since: now, next: now };
+                let stuck = tables.stuck.entry(*id).or_insert(new);
+                stuck.attempts = stuck.attempts.max(1);
             }
         })
         .await

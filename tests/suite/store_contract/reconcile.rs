@@ -94,6 +94,8 @@ pub async fn stuck_transfers_wait_until_they_are_due_and_leave_when_final(world:
     assert_eq!(due.len(), 1, "final ones do not use up the limit");
     assert_eq!(due[0].row.terms.id, ids[2]);
     world.store.stuck_seen(SHARD, &[(ids[0], 9, now)]).await.unwrap();
+    assert_eq!(stuck(&world).await, [ids[0], ids[2]], "nobody may have announced its end");
+    world.store.stuck_seen(SHARD, &[(ids[0], 0, now)]).await.unwrap();
     assert_eq!(stuck(&world).await, [ids[2]]);
 }
 

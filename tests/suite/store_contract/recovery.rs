@@ -80,7 +80,12 @@ pub async fn watched_transfers_are_due_at_once(world: World) {
     world.store.watch(SHARD, &[]).await.unwrap();
     world.store.stuck_seen(SHARD, &[(ids[0], 3, now.plus(MINUTE))]).await.unwrap();
     world.store.watch(SHARD, &ids).await.unwrap();
-    let due = world.store.stuck(SHARD, 10).await.unwrap();
-    let due: Vec<TransferId> = due.iter().map(|stuck| stuck.row.terms.id).collect();
-    assert_eq!(due, [ids[1]], "one that is watched already stays as it is");
+    let due = async || {
+        let due = world.store.stuck(SHARD, 10).await.unwrap();
+        due.iter().map(|stuck| (stuck.row.terms.id, stuck.attempts)).collect::<Vec<_>>()
+    };
+    assert_eq!(due().await, [(ids[1], 1)], "one that is watched already is due when it was");
+    world.store.stuck_seen(SHARD, &[(ids[0], 3, now), (ids[1], 0, now)]).await.unwrap();
+    world.store.watch(SHARD, &ids).await.unwrap();
+    assert_eq!(due().await, [(ids[0], 3), (ids[1], 1)]);
 }
