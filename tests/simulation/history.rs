@@ -4,13 +4,14 @@ use crate::chaos;
 use crate::clients::{self, Caller};
 use crate::faults::{Counts, Faults};
 use crate::fleet::{Fleet, ROLES};
-use crate::world::{State, World, pass};
+use crate::world::{Life, State, World, pass};
 use holdfast::domain::AccountRow;
 use holdfast::roles::Role;
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Once};
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// How much virtual time the rest may take once nothing goes wrong any more.
 const PATIENCE: Duration = Duration::from_secs(1200);
@@ -161,20 +162,35 @@ pub fn calm(world: &World) {
 pub async fn rest(fleet: &Arc<Fleet>, patience: Duration) {
     let world = &fleet.world;
     let begun = world.elapsed();
+    // What a caller gave up long ago may still come to a database while the audit runs.
+    while quiet(fleet, begun + patience).await {
+        chaos::audit_now(fleet).await;
+        let mut state = world.lock();
+        if moving(&state).is_none() {
+            return conclude(world, &mut state);
+        }
+    }
+}
+
+/// Waits until nothing moves; false where something is wrong before that.
+async fn quiet(fleet: &Arc<Fleet>, until: Duration) -> bool {
+    let world = &fleet.world;
     loop {
         pass(Duration::from_millis(200)).await;
         if panicked().is_some() {
-            return;
+            return false;
         }
         let mut state = world.lock();
-        let Some(open) = moving(&state) else { break };
-        if world.elapsed() > begun + patience {
-            return world.violate(&mut state, format!("it does not come to rest: {open}"));
+        let Some(open) = moving(&state) else { return true };
+        if world.elapsed() > until {
+            world.violate(&mut state, format!("it does not come to rest: {open}"));
+            return false;
         }
     }
-    chaos::audit_now(fleet).await;
-    let mut state = world.lock();
-    let state = &mut *state;
+}
+
+/// What must be true in the end, and how much there was of everything.
+fn conclude(world: &World, state: &mut State) {
     let tables: Vec<_> = state.databases.iter().map(|database| &database.tables).collect();
     let verdict = state.auditor.ended(&tables).and_then(|()| state.book.kept(&state.auditor));
     world.judge(state, verdict);
@@ -189,6 +205,11 @@ pub async fn rest(fleet: &Arc<Fleet>, patience: Duration) {
 fn moving(state: &State) -> Option<String> {
     if let Some(open) = state.auditor.open() {
         return Some(open);
+    }
+    let still =
+        |life: &Life| !life.dead && life.stalled_until.is_some_and(|at| at > Instant::now());
+    if state.lives.iter().any(still) {
+        return Some("a process stands still".to_owned());
     }
     for database in &state.databases {
         if !database.tables.outbox.is_empty() {
