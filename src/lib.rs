@@ -26,6 +26,7 @@ pub mod roles;
 pub mod routing;
 pub mod runtime;
 pub mod seldom;
+pub mod stage;
 pub mod store;
 pub mod telemetry;
 pub mod worker;

@@ -10,7 +10,7 @@ mod stage;
 pub use release::{Examined, examine, quarantined, release};
 pub use repair::{Repair, Repairs, repair};
 pub use replay::{Replayed, discard, replay};
-pub use stage::{Stage, retry, stage};
+pub use stage::{retry, stage};
 
 use crate::broker::BrokerError;
 use crate::domain::{AccountId, TransferId};

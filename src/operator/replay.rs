@@ -2,10 +2,11 @@
 
 use super::OperatorError;
 use super::letters::Letter;
-use super::stage::{Stage, stage};
+use super::stage::stage;
 use crate::broker::{Record, envelope};
 use crate::context::Context;
 use crate::domain::{DeadLetter, DeadReason, Event, EventError};
+use crate::stage::Stage;
 use crate::store::{Action, Actor, Handled, LetterMark, StoreError, Tx, Work, transact};
 use async_trait::async_trait;
 use serde_json::json;

@@ -1,36 +1,25 @@
-//! The stage a transfer stands in, and its event once more.
+//! Finding the stage that a transfer stands in, and emitting its event once more.
 
 use super::OperatorError;
-use crate::broker::{Record, envelope};
 use crate::context::Context;
-use crate::domain::{Event, EventType, PivotDecision, Reason, RequestDetails, State, TransferId};
+use crate::domain::{EventType, PivotDecision, State, TransferId};
+use crate::stage::Stage;
 use crate::store::{Action, Actor, StoreError, TransferRecord, Tx, Work, transact};
 use async_trait::async_trait;
 use serde_json::json;
-
-/// What holds for a transfer now.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Stage {
-    /// As it is stored.
-    pub transfer: TransferRecord,
-    /// The event that announces it.
-    pub kind: EventType,
-    /// Why, where it is refused or ended for a reason.
-    pub reason: Option<Reason>,
-}
 
 /// The stage that a transfer stands in: by its row, and while it is HELD by its pivot.
 pub async fn stage(context: &Context, id: TransferId) -> Result<Stage, OperatorError> {
     let shard = context.store.map().shard_of_transfer(id);
     let found = context.store.transfer_records(shard, &[id]).await?.pop();
     let transfer = found.ok_or(OperatorError::NoTransfer(id))?;
-    let (kind, reason) = match transfer.row.state {
-        State::Held => match decision(context, &transfer).await? {
-            None => (EventType::Held, None),
-            Some(PivotDecision::Credited) => (EventType::Credited, None),
-            Some(PivotDecision::Refused(reason)) => (EventType::Refused, Some(reason)),
-        },
-        state => (EventType::announcing(state), transfer.row.reason),
+    if transfer.row.state != State::Held {
+        return Ok(Stage::by_row(transfer));
+    }
+    let (kind, reason) = match decision(context, &transfer).await? {
+        None => (EventType::Held, None),
+        Some(PivotDecision::Credited) => (EventType::Credited, None),
+        Some(PivotDecision::Refused(reason)) => (EventType::Refused, Some(reason)),
     };
     Ok(Stage { transfer, kind, reason })
 }
@@ -45,30 +34,6 @@ async fn decision(
     let entries = context.store.entries_of(shard, &[terms.id]).await?;
     let pivot = entries.iter().find_map(crate::domain::EntryRow::pivot);
     Ok(pivot.map(|pivot| pivot.decision))
-}
-
-impl Stage {
-    /// The record that announces it, for the outbox of the transfer's shard. With a requested
-    /// event goes what was asked for, so that the transfer could be made again from it.
-    pub async fn record(&self, context: &Context, tx: &mut dyn Tx) -> Result<Record, StoreError> {
-        let stamp = context.store.identity().stamp(tx.now());
-        let causes = [self.transfer.hold_cause, self.transfer.final_cause];
-        let attempt = causes.iter().map(|cause| cause.attempt).max().unwrap_or(0) + 1;
-        let request = match self.kind {
-            EventType::Requested => self.request(tx).await?,
-            _ => None,
-        };
-        let event = stamp.event(self.kind, &self.transfer.row.terms);
-        let event = Event { attempt, reason: self.reason, request, ..event };
-        Ok(envelope::record(&event, context.store.map()))
-    }
-
-    async fn request(&self, tx: &mut dyn Tx) -> Result<Option<RequestDetails>, StoreError> {
-        let (key, id) = (&self.transfer.claim, self.transfer.row.terms.id);
-        let claims = tx.claims(std::slice::from_ref(key)).await?;
-        let claim = claims.get(key).filter(|claim| claim.transfer == id);
-        Ok(claim.map(|claim| RequestDetails::of(&self.transfer.clone().into_new(claim))))
-    }
 }
 
 /// Emits what holds for the transfer once more, through the outbox of its source's shard; the
