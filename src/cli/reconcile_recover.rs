@@ -57,7 +57,8 @@ pub async fn run(command: Recover, args: &ConfigArgs) -> Ended {
         report
     };
     print(command.output.format, || table(&report), || value(&report));
-    let nothing_left = report.finished || report.dry_run && report.repaired.is_empty();
+    let nothing_left =
+        report.finished || report.dry_run && report.repaired.is_empty() && report.ends == 0;
     if nothing_left { Ok(Outcome::Fine) } else { Ok(Outcome::Found) }
 }
 
@@ -92,6 +93,10 @@ fn table(report: &Report) -> String {
             "{} accounts restored or raised, {} projections written again\n",
             report.accounts, report.projections
         );
+    }
+    if report.ends > 0 {
+        let announced = if report.dry_run { "to be announced" } else { "announced" };
+        text += &format!("{} ends {announced} that nobody had been told of\n", report.ends);
     }
     if report.repairs.is_empty() {
         text += "Both sides of every transfer agree.\n";

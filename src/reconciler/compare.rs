@@ -329,7 +329,7 @@ mod tests {
             amount: Money::from_minor(50, "USD".parse().unwrap()).unwrap(),
             reverses: None,
         };
-        SourceFact { terms, state, debit }
+        SourceFact { terms, state, debit, completed_at: None }
     }
 
     fn pivot(of: &SourceFact, decision: PivotDecision) -> CreditFact {

@@ -108,7 +108,7 @@ impl Relay {
                 continue;
             }
             let limit = ROWS + u32::try_from(self.acknowledged.len()).unwrap_or(ROWS);
-            let mut rows = self.context.store.outbox(self.shard, limit).await?;
+            let mut rows = self.context.store.outbox(self.shard, 0, limit).await?;
             rows.retain(|row| !self.acknowledged.contains(&row.id));
             if rows.is_empty() {
                 self.mark().await?;

@@ -61,6 +61,8 @@ pub struct SourceFact {
     pub state: State,
     /// The amount of its debit entry, if there is one.
     pub debit: Option<i64>,
+    /// When it became final.
+    pub completed_at: Option<Timestamp>,
 }
 
 /// A pivot as the destination's shard has it.

@@ -335,8 +335,14 @@ pub trait Store: Audit + Drift + Operations + Recovery + Send + Sync + 'static {
         ids: &[TransferId],
     ) -> Result<Vec<EntryRow>, StoreError>;
 
-    /// The oldest unsent outbox rows, in id order.
-    async fn outbox(&self, shard: Shard, limit: u32) -> Result<Vec<OutboxRow>, StoreError>;
+    /// The oldest unsent outbox rows after this id, in id order; ids begin at 1. One with a smaller
+    /// id may be committed later.
+    async fn outbox(
+        &self,
+        shard: Shard,
+        after: u64,
+        limit: u32,
+    ) -> Result<Vec<OutboxRow>, StoreError>;
 
     /// Takes rows whose records were acknowledged off the outbox.
     async fn outbox_sent(&self, shard: Shard, ids: &[u64]) -> Result<(), StoreError>;

@@ -98,6 +98,14 @@ pub const MUTATIONS: &[Mutation] = &[
         caught: Histories(2000),
     },
     Mutation {
+        name: "leaves_ends_unsaid_after_a_promotion",
+        hazard: 6,
+        file: "src/reconciler/recover/ends.rs",
+        original: "fact.state.is_final() && !announced() && kept()",
+        change: Expression("false"),
+        caught: Scenario("an_end_that_nobody_was_told_of_is_announced_after_a_promotion"),
+    },
+    Mutation {
         name: "says_that_nothing_was_accepted_after_a_lost_commit",
         hazard: 7,
         file: "src/ingress/group_commit.rs",

@@ -1,8 +1,8 @@
 //! What makes the two sides of a transfer agree again after one of them lost commits: pure.
 //!
 //! Believed, in this order: a pivot that is stored; a final state that is stored; and, of what was
-//! lost, what events said of it, for they follow the commits that they announce. A shard that lost
-//! nothing is never written to.
+//! lost, what events said of it, for they follow the commits that they announce. No row of a
+//! shard that lost nothing is changed.
 
 use crate::domain::{PivotDecision, Reason, State};
 

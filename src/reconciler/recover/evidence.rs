@@ -5,25 +5,16 @@
 //! what was announced before it.
 
 use super::decide::{Announced, End};
+use super::ends::{ENDS, Ends};
+use super::log::{Reader, partitions};
 use super::{RecoverError, Scope};
-use crate::broker::{
-    Broker, BrokerError, Delivered, Group, PartitionLag, Position, Topic, envelope,
-};
+use crate::broker::{Delivered, Topic, envelope};
 use crate::context::Context;
 use crate::domain::{
     AccountId, AccountSnapshot, Event, EventError, EventType, Generation, PivotDecision,
     RequestDetails, Shard, State, Terms, Timestamp, TransferId,
 };
-use crate::roles::Role;
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
-
-/// Records read at once.
-const PAGE: usize = 1000;
-
-/// How often the broker is asked before a recovery gives up, and how long after each time.
-const ATTEMPTS: u32 = 10;
-const PAUSE: Duration = Duration::from_secs(1);
 
 /// Topics of a shard that say something of transfers out of its accounts.
 const OF_SOURCES: [EventType; 7] = [
@@ -61,17 +52,24 @@ pub(super) struct Evidence {
 }
 
 impl Evidence {
-    /// Reads all topics that can say something of the lost shards.
-    pub async fn read(context: &Context, scope: &Scope) -> Result<Self, RecoverError> {
-        let mut evidence = Self::default();
-        for shard in context.store.map().all_shards() {
-            let lost = scope.lost.contains(&shard);
-            let kinds: &[EventType] = if lost { &OF_SOURCES } else { &OF_PIVOTS };
-            for kind in kinds {
-                evidence.read_topic(context, scope, Topic::of(*kind, shard)).await?;
+    /// Reads the topics of one shard that can say something of the lost shards; and the final ones
+    /// in any case, for the ends that they announce.
+    pub async fn read(
+        &mut self,
+        context: &Context,
+        scope: &Scope,
+        shard: Shard,
+    ) -> Result<Ends, RecoverError> {
+        let mut ends = Ends::default();
+        for kind in OF_SOURCES {
+            let tells = scope.lost.contains(&shard) || OF_PIVOTS.contains(&kind);
+            if tells || ENDS.contains(&kind) {
+                let topic = Topic::of(kind, shard);
+                self.read_topic(context, scope, topic, tells, &mut ends).await?;
             }
         }
-        Ok(evidence)
+        ends.note_outbox(context, shard).await?;
+        Ok(ends)
     }
 
     async fn read_topic(
@@ -79,42 +77,33 @@ impl Evidence {
         context: &Context,
         scope: &Scope,
         topic: Topic,
+        tells: bool,
+        ends: &mut Ends,
     ) -> Result<(), RecoverError> {
-        // Nobody's offsets are asked for: only where the partitions begin and end.
-        let group = Group { role: Role::Reconciler.as_str(), shard: topic.shard };
-        let (broker, topics) = (&*context.broker, [topic]);
-        for lag in patiently(|| broker.lag(&group, &topics)).await? {
-            let mut offset = first_since(broker, &lag, scope.since).await?;
-            while offset < lag.end {
-                let position = Position { topic, partition: lag.partition, offset };
-                let records = patiently(|| broker.read_from(position, PAGE)).await?;
-                let Some(last) = records.last() else { break };
-                offset = last.position.offset + 1;
-                self.take(context, scope, topic.shard, &records).await?;
+        let broker = &*context.broker;
+        for partition in partitions(broker, topic).await? {
+            ends.note_partition(context, &partition).await?;
+            let mut reader = Reader::begin(broker, &partition, scope.since).await?;
+            while let Some(records) = reader.page().await? {
+                let events = events_in(context, &records)?;
+                self.events += events.len() as u64;
+                events.iter().for_each(|event| ends.note(event));
+                if tells {
+                    self.take(context, scope, topic.shard, events).await?;
+                }
             }
         }
         Ok(())
     }
 
-    /// A page of records of transfers out of one shard.
+    /// A page of events of transfers out of one shard.
     async fn take(
         &mut self,
         context: &Context,
         scope: &Scope,
         source: Shard,
-        records: &[Delivered],
+        events: Vec<Event>,
     ) -> Result<(), RecoverError> {
-        let mut events = Vec::with_capacity(records.len());
-        for record in records {
-            match envelope::event(record) {
-                Ok(event) if event.cluster == context.store.identity().cluster => {
-                    events.push(event);
-                }
-                Ok(_) | Err(EventError::Malformed(_)) => {}
-                Err(error @ EventError::Newer(_)) => return Err(error.into()),
-            }
-        }
-        self.events += events.len() as u64;
         let final_ones = final_transfers(context, source, &events).await?;
         for event in events {
             self.note_account(context, scope, &event);
@@ -171,6 +160,19 @@ impl Evidence {
     }
 }
 
+/// The events of this cluster among these records.
+fn events_in(context: &Context, records: &[Delivered]) -> Result<Vec<Event>, EventError> {
+    let mut events = Vec::with_capacity(records.len());
+    for record in records {
+        match envelope::event(record) {
+            Ok(event) if event.cluster == context.store.identity().cluster => events.push(event),
+            Ok(_) | Err(EventError::Malformed(_)) => {}
+            Err(error @ EventError::Newer(_)) => return Err(error),
+        }
+    }
+    Ok(events)
+}
+
 /// The transfers of these events that are final at their source: nothing said of them matters.
 async fn final_transfers(
     context: &Context,
@@ -182,38 +184,4 @@ async fn final_transfers(
     let stored = context.store.source_facts_of(source, &ids).await?;
     let is_final = |state: State| state.is_final();
     Ok(stored.iter().filter(|fact| is_final(fact.state)).map(|fact| fact.terms.id).collect())
-}
-
-/// Asks again while the broker does not answer: a recovery should not have to begin anew for it.
-async fn patiently<T, F>(mut ask: impl FnMut() -> F) -> Result<T, BrokerError>
-where
-    F: Future<Output = Result<T, BrokerError>>,
-{
-    for _ in 1..ATTEMPTS {
-        match ask().await {
-            Err(BrokerError::Unavailable { .. }) => tokio::time::sleep(PAUSE).await,
-            answer => return answer,
-        }
-    }
-    ask().await
-}
-
-/// The first offset of a partition whose record is not older than `since`, by halving: records of
-/// a partition are in order of time but for moments.
-async fn first_since(
-    broker: &dyn Broker,
-    lag: &PartitionLag,
-    since: Option<Timestamp>,
-) -> Result<i64, RecoverError> {
-    let (mut low, mut high) = (lag.start, lag.end);
-    let Some(since) = since else { return Ok(low) };
-    while low < high {
-        let middle = low + (high - low) / 2;
-        let position = Position { topic: lag.topic, partition: lag.partition, offset: middle };
-        match patiently(|| broker.read_at(position)).await? {
-            Some(record) if record.timestamp < since => low = record.position.offset + 1,
-            Some(_) | None => high = middle,
-        }
-    }
-    Ok(low)
 }

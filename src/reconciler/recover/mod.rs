@@ -2,14 +2,16 @@
 //! to agree again.
 //!
 //! State before: every role has ended; one shard, or several, went back to an earlier moment. State
-//! after: nothing is believed of what was published before, and every transfer is where the
-//! ordinary steps take it on. It can be interrupted anywhere and run again: the generation is
+//! after: nothing is believed of what was published before, every transfer is where the ordinary
+//! steps take it on, and the end of each that is final was announced. It can be interrupted anywhere and run again: the generation is
 //! raised once more, and what was repaired is found repaired.
 
 mod accounts;
 mod apply;
 mod decide;
+mod ends;
 mod evidence;
+mod log;
 mod report;
 mod survey;
 
@@ -95,11 +97,13 @@ pub async fn look(context: &Context, scope: &Scope) -> Result<Report, RecoverErr
     let survey = survey(context, scope).await?;
     let mut report = begin(context, scope, &survey, true);
     survey.cases.iter().for_each(|case| report.count(case));
+    report.ends = survey.unannounced.values().map(|ids| ids.len() as u64).sum();
     Ok(finish(report))
 }
 
 /// Makes both sides agree, in a store that was opened after [`raise`]. Accounts come first, then
-/// the pivots, so that holds find as much money as there is; then the sources, then projections.
+/// the pivots, so that holds find as much money as there is; then the sources; then what nobody was
+/// told of, with accounts as they are by then; then projections.
 pub async fn recover(context: &Context, scope: &Scope) -> Result<Report, RecoverError> {
     let survey = survey(context, scope).await?;
     let mut report = begin(context, scope, &survey, false);
@@ -111,6 +115,7 @@ pub async fn recover(context: &Context, scope: &Scope) -> Result<Report, Recover
         write_source(context, case, &mut report).await?;
     }
     watch(context, &survey.cases).await?;
+    ends::announce(context, &survey.unannounced, &mut report).await?;
     for shard in &scope.lost {
         accounts::project(context, *shard, &mut report).await?;
     }
@@ -129,6 +134,7 @@ pub async fn log(context: &Context, report: &Report, actor: &Actor) -> Result<()
             "generation": report.generation,
             "finished": report.finished,
             "repairs": report.repairs,
+            "ends": report.ends,
             "findings": report.findings.len(),
         });
         let act = actor.act(Action::Recover, &format!("shard {shard}"), &Value::Null, &after);
@@ -161,6 +167,7 @@ fn begin(context: &Context, scope: &Scope, survey: &Survey, dry_run: bool) -> Re
         events: survey.events,
         accounts: 0,
         projections: 0,
+        ends: 0,
         repairs: Vec::new(),
         repaired: Vec::new(),
         findings: survey.findings.clone(),

@@ -55,6 +55,8 @@ pub struct Report {
     pub accounts: u64,
     /// Projections that were written again.
     pub projections: u64,
+    /// Final transfers of any shard whose end nobody had been told: announced, or to be.
+    pub ends: u64,
     /// Sums by what was done.
     pub repairs: Vec<Repaired>,
     /// Each transfer.

@@ -1,9 +1,11 @@
 //! Which transfers do not agree, and what is to be done about each. Only reads.
 //!
 //! The cluster has stopped, so what is read stays as it is. Looked at are the transfers into lost
-//! shards, the pivots of transfers out of them, and whatever events say of either.
+//! shards, the pivots of transfers out of them, and whatever events say of either; and of every
+//! shard the transfers that are final, for whether anybody was told.
 
 use super::decide::{Facts, Repair, SourceRow, decide};
+use super::ends::Ends;
 use super::evidence::{Evidence, Told};
 use super::report::Finding;
 use super::{RecoverError, Scope};
@@ -37,6 +39,8 @@ pub(super) struct Survey {
     pub findings: Vec<Finding>,
     /// The newest rows that events carried of accounts of the lost shards.
     pub accounts: Vec<AccountSnapshot>,
+    /// Transfers of each shard that are final, and nobody was told.
+    pub unannounced: BTreeMap<Shard, Vec<TransferId>>,
     pub transfers: u64,
     pub pivots: u64,
     pub events: u64,
@@ -44,11 +48,11 @@ pub(super) struct Survey {
 
 /// Looks at everything.
 pub(super) async fn survey(context: &Context, scope: &Scope) -> Result<Survey, RecoverError> {
-    let evidence = Evidence::read(context, scope).await?;
-    let suspects = evidence.transfers.keys().map(|id| (*id, None)).collect();
-    let mut surveyor = Surveyor { context, scope, evidence, suspects, survey: Survey::default() };
+    let (evidence, suspects, survey) = Default::default();
+    let mut surveyor = Surveyor { context, scope, evidence, suspects, survey };
     for shard in context.store.map().all_shards() {
-        surveyor.transfers(shard).await?;
+        let ends = surveyor.evidence.read(context, scope, shard).await?;
+        surveyor.transfers(shard, &ends).await?;
         surveyor.pivots(shard).await?;
     }
     surveyor.decide().await?;
@@ -76,14 +80,17 @@ impl Surveyor<'_> {
         self.scope.lost.contains(&shard)
     }
 
-    /// Transfers of one shard whose pivots may be lost.
-    async fn transfers(&mut self, shard: Shard) -> Result<(), RecoverError> {
+    /// Transfers of one shard whose pivots may be lost, or whose ends were not announced.
+    async fn transfers(&mut self, shard: Shard, ends: &Ends) -> Result<(), RecoverError> {
         let (store, mut after) = (&self.context.store, self.first());
         loop {
             let facts =
                 store.source_facts(shard, after, TransferId::from_bytes(LAST), PAGE).await?;
             let Some(last) = facts.last() else { return Ok(()) };
             after = last.terms.id;
+            let unannounced = facts.iter().filter(|fact| ends.unannounced(store.map(), fact));
+            let ids = unannounced.map(|fact| fact.terms.id);
+            self.survey.unannounced.entry(shard).or_default().extend(ids);
             let into_lost =
                 |fact: &&SourceFact| self.lost(store.map().shard_of(&fact.terms.destination));
             let facts: Vec<&SourceFact> = facts.iter().filter(into_lost).collect();
@@ -140,6 +147,9 @@ impl Surveyor<'_> {
 
     /// Decides about every suspect, by what is stored of it and what was said of it.
     async fn decide(&mut self) -> Result<(), RecoverError> {
+        for id in self.evidence.transfers.keys() {
+            self.suspects.entry(*id).or_default();
+        }
         let suspects: Vec<_> = std::mem::take(&mut self.suspects).into_iter().collect();
         for page in suspects.chunks(PAGE as usize) {
             let records = records(self.context, page.iter().map(|(id, _)| *id)).await?;

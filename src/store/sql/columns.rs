@@ -45,7 +45,8 @@ macro_rules! entry_columns {
 
 macro_rules! source_fact_columns {
     () => {
-        "t.id, t.source, t.destination, t.amount, t.currency, t.reverses, t.state, d.amount"
+        "t.id, t.source, t.destination, t.amount, t.currency, t.reverses, t.state, d.amount, \
+         t.completed_at"
     };
 }
 

@@ -128,7 +128,7 @@ pub(super) fn claimed(row: &mut Row) -> Result<(ClaimKey, TransferId), StoreErro
 
 pub(super) fn source_fact(row: &mut Row) -> Result<SourceFact, StoreError> {
     let (terms, state) = terms_and_state(row)?;
-    Ok(SourceFact { terms, state, debit: row.opt_int()? })
+    Ok(SourceFact { terms, state, debit: row.opt_int()?, completed_at: row.opt_time()? })
 }
 
 /// A map from each row's own id.

@@ -182,7 +182,8 @@ pub(super) const CLAIMED_TRANSFER: &str = "SELECT transfer_id FROM idempotency_k
 pub(super) const INSERT_OUTBOX: &str =
     "INSERT INTO outbox (created_at, records, payload) VALUES (?, ?, ?)";
 
-pub(super) const OUTBOX: &str = "SELECT id, created_at, payload FROM outbox ORDER BY id LIMIT ?";
+pub(super) const OUTBOX: &str =
+    "SELECT id, created_at, payload FROM outbox WHERE id > ? ORDER BY id LIMIT ?";
 
 pub(super) const OUTBOX_DEPTH: &str =
     "SELECT CAST(COALESCE(SUM(records), 0) AS SIGNED), MIN(created_at) FROM outbox";

@@ -206,8 +206,15 @@ impl<D: Driver> Store for SqlStore<D> {
         decode::all(rows, decode::entry)
     }
 
-    async fn outbox(&self, shard: Shard, limit: u32) -> Result<Vec<OutboxRow>, StoreError> {
-        let rows = self.read(shard, statements::OUTBOX, &[i64::from(limit).into()]).await?;
+    async fn outbox(
+        &self,
+        shard: Shard,
+        after: u64,
+        limit: u32,
+    ) -> Result<Vec<OutboxRow>, StoreError> {
+        let after = i64::try_from(after).unwrap_or(i64::MAX);
+        let args = [after.into(), i64::from(limit).into()];
+        let rows = self.read(shard, statements::OUTBOX, &args).await?;
         decode::all(rows, outbox::decode)
     }
 

@@ -59,9 +59,10 @@ impl Auditor {
                 published: before.is_some_and(|before| before.published),
                 // Recovery drives on what was lost: order is no longer what acceptance made it.
                 driven: true,
-                // What was written and not said before is not said after: its events are of an
-                // older generation, and nothing that is final is driven on.
-                announced: is_final(row.state),
+                announced: before.is_some_and(|before| {
+                    let end = (before.state, before.reason);
+                    before.announced && end == (row.state, row.reason)
+                }),
                 promised: before.and_then(|before| {
                     let end = before.announced.then_some((before.state, before.reason));
                     before.promised.or(end)

@@ -1,9 +1,11 @@
 //! A database fails over and has lost its last commits.
 
 use super::stage::{Stage, play};
+use crate::faults::{Act, Side};
 use crate::promotion;
-use holdfast::domain::{Reason, Shard, State};
+use holdfast::domain::{EventType, Reason, Shard, State};
 use holdfast::roles::Role;
+use std::time::Duration;
 
 fn remember(stage: &Stage) {
     for database in &mut stage.world.lock().databases {
@@ -78,5 +80,38 @@ fn a_claim_that_was_lost_is_found_again() {
         assert!(repeat.replayed);
         assert_eq!(repeat.transfer.row.terms.id, transfer);
         stage.until_state(transfer, State::Committed).await;
+    });
+}
+
+/// Hazard 6: commit dies between its COMMIT and its event, and before it could read `credited` again
+/// another shard was promoted: that event is of before. Recovery announces the end.
+#[test]
+fn an_end_that_nobody_was_told_of_is_announced_after_a_promotion() {
+    play(async |stage| {
+        let (payer, payee) = (stage.account("payer", 0, 100), stage.account("payee", 1, 0));
+        let one = stage.everything_but(&[Role::Commit]);
+        let commit = stage.machine(&[Role::Commit]);
+        stage.fault(commit, "produce", Side::Before, Act::Stall(Duration::from_secs(3600)));
+        let transfer = stage.pay(one, "one", &payer, &payee, 100).await;
+        stage.until_state(transfer, State::Committed).await;
+        promotion::promote(&stage.fleet, Shard(1), 0).await;
+        stage.until("its end", |state| state.auditor.transfers[&transfer].announced).await;
+        assert_eq!(stage.published(EventType::Committed, 0), 1);
+    });
+}
+
+/// Hazard 6: an end that waits in an outbox is on its way, and recovery leaves it to the relay.
+#[test]
+fn an_end_that_waits_in_an_outbox_is_announced_once() {
+    play(async |stage| {
+        let (payer, payee) = (stage.account("payer", 0, 100), stage.account("payee", 1, 0));
+        let one = stage.machine(&[]);
+        let transfer = stage.pay(one, "one", &payer, &payee, 100).await;
+        stage.cancel(one, transfer).await.unwrap();
+        promotion::promote(&stage.fleet, Shard(1), 0).await;
+        stage.everything();
+        stage.until("its end", |state| state.auditor.transfers[&transfer].announced).await;
+        stage.pass(30).await;
+        assert_eq!(stage.published(EventType::Cancelled, 0), 1);
     });
 }

@@ -12,7 +12,8 @@ fn source_fact(tables: &Tables, id: TransferId) -> Option<SourceFact> {
     let row = &tables.transfers.get(&id)?.row;
     let debit = tables.entries.get(&(id, Side::Debit));
     let debit = debit.and_then(|entry| entry.outcome.ok()).map(|money| money.amount.minor());
-    Some(SourceFact { terms: row.terms.clone(), state: row.state, debit })
+    let completed_at = row.completed_at;
+    Some(SourceFact { terms: row.terms.clone(), state: row.state, debit, completed_at })
 }
 
 fn credit_fact(entry: &EntryRow) -> Option<CreditFact> {

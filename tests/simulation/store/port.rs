@@ -271,8 +271,16 @@ impl Store for SimStore {
         .await
     }
 
-    async fn outbox(&self, shard: Shard, limit: u32) -> Result<Vec<OutboxRow>, StoreError> {
-        self.read("outbox", shard, |tables| limited(tables.outbox.values().cloned(), limit)).await
+    async fn outbox(
+        &self,
+        shard: Shard,
+        after: u64,
+        limit: u32,
+    ) -> Result<Vec<OutboxRow>, StoreError> {
+        self.read("outbox", shard, |tables| {
+            limited(tables.outbox.range(after + 1..).map(|(_, row)| row.clone()), limit)
+        })
+        .await
     }
 
     async fn outbox_sent(&self, shard: Shard, ids: &[u64]) -> Result<(), StoreError> {

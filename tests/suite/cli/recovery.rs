@@ -43,6 +43,7 @@ async fn no_role_starts_while_a_recovery_is_not_finished() {
     let why = ["--shard", "0", "--shard", "1", "--operator", "zoe", "--reason", "disk"];
     let done = program.json(&[&["reconcile", "recover"][..], &why].concat());
     assert_eq!((&done["generation"], &done["finished"]), (&2.into(), &true.into()), "{done}");
+    assert_eq!(done["ends"], 0, "every end was announced before it stopped: {done}");
     let acts = program.json(&["audit", "list", "--action", "reconcile.recover"]);
     let acts = acts["data"].as_array().unwrap();
     assert_eq!(acts.len(), 2, "one on each shard that was recovered");

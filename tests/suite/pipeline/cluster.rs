@@ -351,14 +351,20 @@ impl Cluster {
         report
     }
 
+    /// Waits until an end of every transfer was announced; returns which there are.
+    pub async fn all_announced(&self) -> Vec<TransferId> {
+        let transfers: Vec<TransferId> =
+            self.transfers().await.iter().map(|fact| fact.terms.id).collect();
+        self.witness.all_ended(&transfers).await;
+        transfers
+    }
+
     /// How every scenario ends: all is settled, the audit finds nothing, every event that was ever
     /// announced was true when it was, and every role stops when it is told to.
     pub async fn finish(self, processes: impl IntoIterator<Item = Process>) {
         self.settled().await;
         self.audit().await;
-        let transfers: Vec<TransferId> =
-            self.transfers().await.iter().map(|fact| fact.terms.id).collect();
-        self.witness.all_ended(&transfers).await;
+        let transfers = self.all_announced().await;
         for process in processes {
             process.stop_all().await;
         }

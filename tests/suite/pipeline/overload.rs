@@ -94,7 +94,7 @@ async fn a_broker_that_hangs_stops_neither_reads_nor_other_shards(backend: Backe
     let carol = cluster.account(1, 0).await;
     // Its event is lost: only the reconciler of its shard moves it on.
     let lost = process.transfer(&bob, &carol, 1).await;
-    let rows = cluster.store().outbox(Shard(1), 100).await.unwrap();
+    let rows = cluster.store().outbox(Shard(1), 0, 100).await.unwrap();
     let ids: Vec<u64> = rows.iter().map(|row| row.id).collect();
     cluster.store().outbox_sent(Shard(1), &ids).await.unwrap();
     process.broker.hang(Some(0));

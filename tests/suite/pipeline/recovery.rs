@@ -2,6 +2,7 @@
 
 use super::backend::Backend;
 use super::cluster::Cluster;
+use super::faults::SendFault;
 use super::process::{Process, ROLES, dollars, request};
 use crate::wait::eventually;
 use holdfast::broker::envelope;
@@ -24,6 +25,7 @@ scenarios! {
     recovery_is_not_finished_before_a_lost_account_is_there
     settings_and_versions_that_events_have_shown_are_restored
     an_event_from_before_recovery_is_dropped
+    an_end_that_nobody_was_told_of_is_announced_by_recovery
 }
 
 fn scope(shards: &[u16]) -> Scope {
@@ -36,7 +38,7 @@ async fn recover(cluster: &mut Cluster, shards: &[u16]) -> Report {
     cluster.reopen().await;
     let report = repair(cluster, shards).await;
     let again = repair(cluster, shards).await;
-    assert_eq!(again.repaired, [], "a second run finds nothing to do");
+    assert_eq!((again.repaired, again.ends), (vec![], 0), "a second run finds nothing to do");
     report
 }
 
@@ -134,6 +136,7 @@ async fn lose_and_recover(backend: Backend, lost: u16, in_the_middle: bool) {
         assert_eq!(cluster.money(account).await, (posted, 0), "{account}");
     }
     cluster.audit().await;
+    cluster.all_announced().await;
     after.stop_all().await;
 }
 
@@ -359,4 +362,39 @@ async fn an_event_from_before_recovery_is_dropped(backend: Backend) {
     cluster.settled().await;
     cluster.audit().await;
     process.stop_all().await;
+}
+
+/// Hazard 6, hazard 15: commit dies before it could say what it did, and another shard is promoted. The
+/// event that it would read again is of before.
+async fn an_end_that_nobody_was_told_of_is_announced_by_recovery(backend: Backend) {
+    let mut cluster = Cluster::new(backend).await;
+    let (alice, bob) = (cluster.account(0, 100).await, cluster.account(1, 0).await);
+    let (process, commit) = (cluster.process(), cluster.process());
+    process.start_all_but(&[Role::Commit]);
+    commit.broker.sends([SendFault::After(0); 1000]);
+    commit.start(&[Role::Commit]);
+    let told = process.transfer(&bob, &alice, 1).await;
+    cluster.assert_refused(told, Reason::InsufficientFunds).await;
+    let untold = process.transfer(&alice, &bob, 60).await;
+    cluster.assert_committed(untold).await;
+    commit.abort(&[Role::Commit]).await;
+    process.stop_all().await;
+    cluster.end_leases().await;
+    assert!(cluster.events(EventType::Committed, 0).await.is_empty());
+
+    let looked = recover::look(&cluster.process().context, &scope(&[1])).await.unwrap();
+    assert_eq!(looked.ends, 1, "of an end that was announced nothing is said again: {looked:?}");
+    let report = recover(&mut cluster, &[1]).await;
+    assert_eq!((report.finished, report.ends), (true, 1), "{report:?}");
+    let after = cluster.running();
+    eventually("the end", || async { !cluster.events(EventType::Committed, 0).await.is_empty() })
+        .await;
+    let [record] = &cluster.events(EventType::Committed, 0).await[..] else {
+        panic!("it is announced once")
+    };
+    let event = envelope::event(record).unwrap();
+    let account = event.account.expect("the row that it changed");
+    assert_eq!((event.terms.id, account.id), (untold, alice));
+    assert_eq!((account.posted, account.held), (-60, 0));
+    cluster.finish([after]).await;
 }

@@ -129,6 +129,9 @@ pub async fn facts_of_both_sides_come_in_pages_and_by_id(world: World) {
     assert_eq!(facts.len(), 2);
     assert_eq!((fact(ids[1]).state, fact(ids[1]).debit), (State::Committed, Some(30)));
     assert_eq!((fact(ids[2]).state, fact(ids[2]).debit), (State::Held, None));
+    let completed_at = world.record(ids[1]).await.unwrap().row.completed_at;
+    assert!(completed_at.is_some() && fact(ids[1]).completed_at == completed_at);
+    assert_eq!(fact(ids[2]).completed_at, None);
 
     let credits = store.credit_facts(SHARD, start, end, 10).await.unwrap();
     assert_eq!(credits.len(), 3);

@@ -52,11 +52,11 @@ async fn a_row_that_commits_late_is_published() {
     let mut late = world.begin().await;
     late.insert_outbox(&[record("alice", "late")]).await.unwrap();
     world.publish(&[record("alice", "early")]).await;
-    let rows = world.store.outbox(SHARD, 10).await.unwrap();
+    let rows = world.store.outbox(SHARD, 0, 10).await.unwrap();
     assert_eq!(rows.len(), 1);
     world.store.outbox_sent(SHARD, &[rows[0].id]).await.unwrap();
     late.commit().await.unwrap();
-    let rows = world.store.outbox(SHARD, 10).await.unwrap();
+    let rows = world.store.outbox(SHARD, 0, 10).await.unwrap();
     assert_eq!(rows[0].records, Ok(vec![record("alice", "late")]));
 }
 

@@ -48,7 +48,7 @@ async fn readers_do_not_wait_for_a_writer() {
 async fn an_error_names_the_file() {
     let world = World::sqlite().await;
     world.databases.sql(SHARD, "DROP TABLE outbox").await;
-    let error = world.store.outbox(SHARD, 1).await.unwrap_err();
+    let error = world.store.outbox(SHARD, 0, 1).await.unwrap_err();
     assert_eq!(name(&error), "failed");
     assert!(error.to_string().contains("run `holdfast migrate`"), "{error}");
     assert!(world.store.address(SHARD).ends_with("shard-0.db"));

@@ -216,7 +216,7 @@ pub async fn a_thousand_transfers_go_through_in_one_batch(world: World) {
     tx.commit().await.unwrap();
     let stored = world.store.transfer_records(SHARD, &ids).await.unwrap();
     assert!(stored.len() == 1000 && stored.iter().all(|one| one.row.state == State::Held));
-    assert_eq!(world.store.outbox(SHARD, 10).await.unwrap()[0].records, Ok(records));
+    assert_eq!(world.store.outbox(SHARD, 0, 10).await.unwrap()[0].records, Ok(records));
 }
 
 pub async fn outgoing_transfers_are_listed_newest_first(world: World) {

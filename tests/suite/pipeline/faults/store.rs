@@ -218,7 +218,7 @@ delegate! {
         client: &Client, source: &AccountId, key: &IdempotencyKey
     ) -> Option<TransferId>;
     entries_of(ids: &[TransferId]) -> Vec<EntryRow>;
-    outbox(limit: u32) -> Vec<OutboxRow>;
+    outbox(after: u64, limit: u32) -> Vec<OutboxRow>;
     outbox_sent(ids: &[u64]) -> ();
     outbox_depth() -> (u64, Option<Timestamp>);
     lease(name: &str, holder: &str, ttl: Duration) -> bool;
