@@ -1,10 +1,14 @@
-//! The stage that a transfer stands in, and its event once more: what operators and a recovery
-//! announce again is made here.
+//! The stage that a transfer stands in, and its event once more: what operators, the reconciler
+//! and a recovery announce again is made here.
 
 use crate::broker::{Record, envelope};
 use crate::context::Context;
-use crate::domain::{AccountRow, AccountSnapshot, Event, EventType, Reason, RequestDetails, Stamp};
-use crate::store::{StoreError, TransferRecord, Tx};
+use crate::domain::{
+    AccountRow, AccountSnapshot, Event, EventType, Reason, RequestDetails, Shard, Stamp, State,
+    TransferId,
+};
+use crate::store::{StoreError, TransferRecord, Tx, Work, transact};
+use async_trait::async_trait;
 
 /// What holds for a transfer now.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,11 +69,55 @@ impl Stage {
     }
 }
 
+/// Announces the ends of those of these transfers that are final, through the outbox of their
+/// shard, and returns how many. Nothing of a transfer changes after its end, and its readers know
+/// what to do with an end that they know.
+pub async fn announce_ends(
+    context: &Context,
+    shard: Shard,
+    ids: &[TransferId],
+) -> Result<u64, StoreError> {
+    let ended = context.store.transfer_records(shard, ids).await?;
+    let announced = transact(&*context.store, shard, &AnnounceEnds { context, ended }).await?;
+    context.wake.outbox_written(shard);
+    Ok(announced)
+}
+
+struct AnnounceEnds<'a> {
+    context: &'a Context,
+    ended: Vec<TransferRecord>,
+}
+
+#[async_trait]
+impl Work for AnnounceEnds<'_> {
+    type Output = u64;
+
+    async fn run(&self, tx: &mut dyn Tx, _attempt: u32) -> Result<u64, StoreError> {
+        let terms = || self.ended.iter().map(|transfer| &transfer.row.terms);
+        let sources =
+            tx.lock_accounts(&terms().map(|terms| terms.source.clone()).collect()).await?;
+        let ids: Vec<TransferId> = terms().map(|terms| terms.id).collect();
+        let rows = tx.transfers(&ids).await?;
+        let (stamp, map) =
+            (self.context.store.identity().stamp(tx.now()), self.context.store.map());
+        let is_final = |state: State| state.is_final();
+        let stages = self.ended.iter().filter_map(|transfer| {
+            let row = rows.get(&transfer.row.terms.id).filter(|row| is_final(row.state))?;
+            Some(Stage::by_row(TransferRecord { row: row.clone(), ..transfer.clone() }))
+        });
+        let event =
+            |stage: Stage| stage.event(&stamp, sources.get(&stage.transfer.row.terms.source));
+        let records: Vec<_> = stages.map(|stage| envelope::record(&event(stage), map)).collect();
+        tx.insert_outbox(&records).await?;
+        Ok(records.len() as u64)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::domain::testing::{account, ended, held, requested, stamp, terms};
-    use crate::domain::{Cause, ClaimKey, State, TransferRow};
+    use crate::domain::{Cause, ClaimKey, TransferRow};
 
     fn by_row(row: TransferRow) -> Stage {
         let (source, client) = (row.terms.source.clone(), "client".parse().unwrap());

@@ -9,6 +9,7 @@ use crate::crash::{self, Place};
 use crate::domain::{Event, EventType, Reason, RequestDetails, Shard, Timestamp, TransferId};
 use crate::random;
 use crate::roles::Role;
+use crate::stage::announce_ends;
 use crate::store::{ClaimKey, StoreError, StuckTransfer, TransferRecord};
 use std::collections::HashMap;
 
@@ -52,6 +53,8 @@ impl<'a> Round<'a> {
             .iter()
             .map(|stuck| (stuck, decide(stuck, &self.sight.surroundings(stuck, &pivots))))
             .collect();
+        let over = decided.iter().filter(|(_, action)| matches!(action, Action::Announce(_)));
+        let ends: Vec<TransferId> = over.map(|(stuck, _)| stuck.row.terms.id).collect();
         let requests = self.requests(&decided).await?;
         let mut records = Vec::new();
         let mut seen = Vec::new();
@@ -66,6 +69,9 @@ impl<'a> Round<'a> {
                 }
             };
             seen.push((id, attempts, self.next_look(attempts, action)));
+        }
+        if !ends.is_empty() {
+            announce_ends(self.context, self.shard, &ends).await?;
         }
         if !records.is_empty() {
             self.producer.send(records).await?;
@@ -86,10 +92,12 @@ impl<'a> Round<'a> {
         let terms = &stuck.row.terms;
         let name = match action {
             Action::Leave => return Ok(stuck.attempts),
-            Action::Emit(kind) | Action::Announce(kind) => {
+            Action::Emit(kind) => {
                 records.push(self.event(stuck, kind, request));
                 kind.as_str()
             }
+            // With all others, and then it needs nothing more.
+            Action::Announce(_) => return Ok(0),
             Action::Refuse => {
                 refuse(self.context, terms, Reason::HoldTimeout, None).await?;
                 "hold_timeout"
@@ -101,8 +109,7 @@ impl<'a> Round<'a> {
         };
         tracing::info!(transfer = %terms.id, state = stuck.row.state.as_str(), attempt = stuck.attempts + 1, action = name, "driven on");
         metrics::counter!("holdfast_reconciler_actions_total", "shard" => self.shard.to_string(), "action" => name).increment(1);
-        // An end that was announced needs nothing more.
-        Ok(if matches!(action, Action::Announce(_)) { 0 } else { stuck.attempts + 1 })
+        Ok(stuck.attempts + 1)
     }
 
     fn event(
@@ -113,8 +120,7 @@ impl<'a> Round<'a> {
     ) -> Record {
         let stamp = self.context.store.identity().stamp(self.sight.now);
         let attempt = stuck.attempts + 2;
-        let reason = stuck.row.reason;
-        let event = Event { attempt, reason, request, ..stamp.event(kind, &stuck.row.terms) };
+        let event = Event { attempt, request, ..stamp.event(kind, &stuck.row.terms) };
         envelope::record(&event, self.context.store.map())
     }
 

@@ -8,13 +8,12 @@
 use super::RecoverError;
 use super::log::record_at;
 use super::report::Report;
-use crate::broker::{Family, PartitionLag, envelope};
+use crate::broker::{Family, PartitionLag};
 use crate::context::Context;
-use crate::domain::{Event, EventError, EventType, Partition, Shard, State, Timestamp, TransferId};
+use crate::domain::{Event, EventError, EventType, Partition, Shard, Timestamp, TransferId};
 use crate::routing::ShardMap;
-use crate::stage::Stage;
-use crate::store::{SourceFact, StoreError, TransferRecord, Tx, Work, transact};
-use async_trait::async_trait;
+use crate::stage::announce_ends;
+use crate::store::SourceFact;
 use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
@@ -120,48 +119,16 @@ pub(super) async fn announce(
 ) -> Result<(), RecoverError> {
     for (shard, ids) in ends {
         for page in ids.chunks(PAGE) {
-            let ended = context.store.transfer_records(*shard, page).await?;
-            let work = Announce { context, ended };
-            report.ends += transact(&*context.store, *shard, &work).await?;
+            report.ends += announce_ends(context, *shard, page).await?;
         }
     }
     Ok(())
 }
 
-struct Announce<'a> {
-    context: &'a Context,
-    ended: Vec<TransferRecord>,
-}
-
-#[async_trait]
-impl Work for Announce<'_> {
-    /// How many were announced.
-    type Output = u64;
-
-    async fn run(&self, tx: &mut dyn Tx, _attempt: u32) -> Result<u64, StoreError> {
-        let terms = || self.ended.iter().map(|transfer| &transfer.row.terms);
-        let sources =
-            tx.lock_accounts(&terms().map(|terms| terms.source.clone()).collect()).await?;
-        let ids: Vec<TransferId> = terms().map(|terms| terms.id).collect();
-        let rows = tx.transfers(&ids).await?;
-        let (stamp, map) =
-            (self.context.store.identity().stamp(tx.now()), self.context.store.map());
-        let is_final = |state: State| state.is_final();
-        let stages = self.ended.iter().filter_map(|transfer| {
-            let row = rows.get(&transfer.row.terms.id).filter(|row| is_final(row.state))?;
-            Some(Stage::by_row(TransferRecord { row: row.clone(), ..transfer.clone() }))
-        });
-        let event =
-            |stage: Stage| stage.event(&stamp, sources.get(&stage.transfer.row.terms.source));
-        let records: Vec<_> = stages.map(|stage| envelope::record(&event(stage), map)).collect();
-        tx.insert_outbox(&records).await?;
-        Ok(records.len() as u64)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::State;
     use crate::domain::testing::{NOW, stamp, terms};
 
     fn fact(state: State, completed_at: Option<Timestamp>) -> SourceFact {
