@@ -269,6 +269,10 @@ pub trait Broker: Send + Sync + 'static {
         Ok(self.read_from(position, 1).await?.into_iter().next())
     }
 
+    /// Waits until every consumer that was dropped has committed what it marked and left its group.
+    /// A process that ends before leaves its partitions without a reader until its session is over.
+    async fn left(&self) {}
+
     /// Whether it answers.
     async fn ping(&self) -> Result<(), BrokerError>;
 

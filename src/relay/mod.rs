@@ -5,7 +5,7 @@
 //! publishes some of them twice; nothing is ever left out.
 
 use crate::broker::envelope::{self, Verdict};
-use crate::broker::{BrokerError, Producer, Record, Topic};
+use crate::broker::{BrokerError, Family, Producer, Record, Topic};
 use crate::context::Context;
 use crate::crash::{self, Place};
 use crate::domain::{DeadReason, EventType, Partition, Shard};
@@ -154,9 +154,22 @@ impl Relay {
             }
         }
         let count = records.len() as u64;
+        for records in by_turn(records) {
+            self.send_all(producer, records).await?;
+        }
+        metrics::counter!("holdfast_outbox_records_total", "shard" => self.shard.to_string())
+            .increment(count);
+        Ok(())
+    }
+
+    async fn send_all(
+        &self,
+        producer: &dyn Producer,
+        mut records: Vec<Record>,
+    ) -> Result<(), Broken> {
         loop {
             match producer.send(records.clone()).await {
-                Ok(()) => break,
+                Ok(()) => return Ok(()),
                 Err(BrokerError::Refused { index, detail }) => {
                     tracing::error!(shard = %self.shard, key = %records[index].key, detail, "the broker never takes this record: to the dead letters");
                     let at = records[index].timestamp;
@@ -171,9 +184,6 @@ impl Relay {
                 Err(error) => return Err(error.into()),
             }
         }
-        metrics::counter!("holdfast_outbox_records_total", "shard" => self.shard.to_string())
-            .increment(count);
-        Ok(())
     }
 
     fn unreadable(&self, id: u64, text: &str, at: crate::domain::Timestamp) -> Record {
@@ -220,10 +230,52 @@ impl Relay {
     }
 }
 
+/// What was asked for, and once that is acknowledged what became of it. Topics keep no order among
+/// each other: a call that fails may leave an end in the log whose request is not, and a shard that
+/// lost both would be given the transfer back without the claim of who asked for it.
+fn by_turn(records: Vec<Record>) -> impl Iterator<Item = Vec<Record>> {
+    let requested = Family::Event(EventType::Requested);
+    let (asked, ended): (Vec<Record>, Vec<Record>) =
+        records.into_iter().partition(|record| record.topic.family == requested);
+    [asked, ended].into_iter().filter(|turn| !turn.is_empty())
+}
+
 async fn idle(stop: &CancellationToken, duration: Duration) {
     tokio::select! {
         biased;
         () = stop.cancelled() => {}
         () = tokio::time::sleep(duration) => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::Timestamp;
+
+    fn record(kind: EventType, key: &str) -> Record {
+        Record {
+            topic: Topic::of(kind, Shard(0)),
+            partition: Partition(0),
+            key: key.to_owned(),
+            value: Vec::new(),
+            headers: Vec::new(),
+            timestamp: Timestamp::default(),
+        }
+    }
+
+    #[test]
+    fn what_was_asked_for_is_published_before_what_became_of_it() {
+        use EventType::{Cancelled, Requested};
+        let turns = |kinds: &[(EventType, &str)]| {
+            let records = kinds.iter().map(|(kind, key)| record(*kind, key)).collect();
+            let keys = |turn: Vec<Record>| turn.into_iter().map(|one| one.key).collect::<String>();
+            by_turn(records).map(keys).collect::<Vec<_>>()
+        };
+        assert_eq!(turns(&[(Requested, "a"), (Requested, "b")]), ["ab"]);
+        let mixed = [(Requested, "a"), (Cancelled, "b"), (Requested, "c"), (Cancelled, "d")];
+        assert_eq!(turns(&mixed), ["ac", "bd"]);
+        assert_eq!(turns(&[(Cancelled, "a")]), ["a"]);
+        assert!(turns(&[]).is_empty());
     }
 }

@@ -171,7 +171,7 @@ impl Process {
     }
 
     /// Not ready any more; requests under way are answered, those that wait for an end with the
-    /// state there is; then the roles finish. All within `bound`.
+    /// state there is; then the roles finish, and their consumers leave. All within `bound`.
     async fn end(mut self, bound: Duration) -> anyhow::Result<()> {
         let deadline = tokio::time::Instant::now() + bound;
         tracing::info!("stopping: requests under way are answered, roles finish their batches");
@@ -182,6 +182,11 @@ impl Process {
         if let Some(door) = &mut self.door {
             door.close(bound.saturating_sub(FOR_ROLES.min(bound / 2))).await;
         }
-        self.supervisor.stop(deadline - tokio::time::Instant::now()).await
+        let ended = self.supervisor.stop(deadline - tokio::time::Instant::now()).await;
+        let left = tokio::time::timeout_at(deadline, self.context.broker.left());
+        if left.await.is_err() {
+            tracing::warn!("some consumers have not left their groups in time");
+        }
+        ended
     }
 }

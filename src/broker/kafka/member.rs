@@ -21,6 +21,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 /// Records that are handed over together.
 const BATCH: usize = 500;
@@ -178,11 +179,12 @@ pub(super) struct KafkaConsumer {
 }
 
 impl KafkaConsumer {
-    /// Joins the group in the background.
+    /// Joins the group in the background. The token is dropped once it has left.
     pub(super) fn join(
         settings: Arc<KafkaSettings>,
         group: &Group,
         topics: &[Topic],
+        member: TaskTrackerToken,
     ) -> KafkaResult<Self> {
         let mailbox = Arc::new(Mailbox::default());
         let names: Names = topics.iter().map(|topic| (settings.topic(*topic), *topic)).collect();
@@ -200,7 +202,10 @@ impl KafkaConsumer {
         };
         std::thread::Builder::new()
             .name("kafka-consumer".to_owned())
-            .spawn(|| poller.run())
+            .spawn(move || {
+                poller.run();
+                drop(member);
+            })
             .map_err(|error| KafkaError::ClientCreation(error.to_string()))?;
         Ok(Self { settings, mailbox, client: Some(client) })
     }

@@ -24,6 +24,7 @@ use member::KafkaConsumer;
 use observer::{Failure, Observer};
 use producer::KafkaProducer;
 use std::sync::Arc;
+use tokio_util::task::TaskTracker;
 
 /// A Kafka cluster.
 pub struct KafkaBroker {
@@ -31,6 +32,8 @@ pub struct KafkaBroker {
     /// There until it is dropped.
     observer: Option<Arc<Observer>>,
     breaker: Arc<Breaker>,
+    /// The threads of its consumers.
+    members: TaskTracker,
 }
 
 impl KafkaBroker {
@@ -39,7 +42,7 @@ impl KafkaBroker {
         let settings = Arc::new(settings);
         let observer = Arc::new(Observer::create(settings.clone())?);
         let breaker = breaker(&observer);
-        Ok(Self { settings, observer: Some(observer), breaker })
+        Ok(Self { settings, observer: Some(observer), breaker, members: TaskTracker::new() })
     }
 
     /// Runs what blocks away from the async runtime.
@@ -113,9 +116,10 @@ impl Broker for KafkaBroker {
         topics: &[Topic],
     ) -> Result<Box<dyn Consumer>, BrokerError> {
         let (group, topics, settings) = (group.clone(), topics.to_vec(), self.settings.clone());
+        let member = self.members.token();
         self.observe(move |observer| {
             observer.check(&topics)?;
-            let consumer = KafkaConsumer::join(settings.clone(), &group, &topics);
+            let consumer = KafkaConsumer::join(settings.clone(), &group, &topics, member);
             Ok(Box::new(consumer.map_err(|error| settings.unavailable(error))?) as Box<_>)
         })
         .await
@@ -132,6 +136,11 @@ impl Broker for KafkaBroker {
         max: usize,
     ) -> Result<Vec<Delivered>, BrokerError> {
         self.observe(move |observer| observer.read_from(position, max)).await
+    }
+
+    async fn left(&self) {
+        self.members.close();
+        self.members.wait().await;
     }
 
     async fn ping(&self) -> Result<(), BrokerError> {

@@ -10,6 +10,7 @@ use holdfast::broker::{Broker, BrokerError, Incoming, Position};
 use holdfast::domain::Partition;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::mocking::MockCluster;
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
@@ -102,6 +103,26 @@ async fn an_option_that_librdkafka_does_not_know_is_refused_with_its_name() {
     settings.options.push(("no.such.option".to_owned(), "1".to_owned()));
     let error = KafkaBroker::new(settings).err().unwrap();
     assert!(error.to_string().contains("no.such.option"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_was_dropped_has_committed_and_left_once_the_broker_says_so() {
+    let settings = kafka_settings(&services().await.kafka);
+    let broker = KafkaBroker::new(settings.clone()).unwrap();
+    broker.create_topics(&[TOPIC], PARTITIONS).await.unwrap();
+    let producer = broker.producer().await.unwrap();
+    within("send", producer.send(vec![record(0, 1)])).await.unwrap();
+    let mut consumer = broker.consumer(&group("hold"), &[TOPIC]).await.unwrap();
+    let records = read(&mut *consumer, 1).await;
+    consumer.commit(&marked(&records));
+    drop(consumer);
+    within("leaving", broker.left()).await;
+    assert_eq!(broker.lag(&group("hold"), &[TOPIC]).await.unwrap()[0].committed, Some(1));
+    let name = format!("{}{}", settings.topic_prefix, group("hold"));
+    let client: BaseConsumer =
+        ClientConfig::new().set("bootstrap.servers", &settings.brokers).create().unwrap();
+    let groups = client.fetch_group_list(Some(&name), Duration::from_secs(30)).unwrap();
+    assert!(groups.groups().iter().all(|group| group.members().is_empty()));
 }
 
 /// A coordinator that is taking office says so in the place of offsets; librdkafka by itself may

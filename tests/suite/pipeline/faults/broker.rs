@@ -179,6 +179,10 @@ impl Broker for FaultyBroker {
         self.inner.read_from(position, max).await
     }
 
+    async fn left(&self) {
+        self.inner.left().await;
+    }
+
     async fn ping(&self) -> Result<(), BrokerError> {
         self.faults.reach()?;
         self.inner.ping().await
