@@ -53,8 +53,9 @@ impl<'a> Round<'a> {
             .iter()
             .map(|stuck| (stuck, decide(stuck, &self.sight.surroundings(stuck, &pivots))))
             .collect();
-        let over = decided.iter().filter(|(_, action)| matches!(action, Action::Announce(_)));
-        let ends: Vec<TransferId> = over.map(|(stuck, _)| stuck.row.terms.id).collect();
+        let (ended, decided): (Vec<_>, Vec<_>) =
+            decided.into_iter().partition(|(_, action)| matches!(action, Action::Announce(_)));
+        let ends: Vec<TransferId> = ended.iter().map(|(stuck, _)| stuck.row.terms.id).collect();
         let requests = self.requests(&decided).await?;
         let mut records = Vec::new();
         let mut seen = Vec::new();
@@ -72,6 +73,7 @@ impl<'a> Round<'a> {
         }
         if !ends.is_empty() {
             announce_ends(self.context, self.shard, &ends).await?;
+            self.context.store.stuck_over(self.shard, &ends).await?;
         }
         if !records.is_empty() {
             self.producer.send(records).await?;
@@ -91,13 +93,11 @@ impl<'a> Round<'a> {
     ) -> Result<u32, StoreError> {
         let terms = &stuck.row.terms;
         let name = match action {
-            Action::Leave => return Ok(stuck.attempts),
+            Action::Leave | Action::Announce(_) => return Ok(stuck.attempts),
             Action::Emit(kind) => {
                 records.push(self.event(stuck, kind, request));
                 kind.as_str()
             }
-            // With all others, and then it needs nothing more.
-            Action::Announce(_) => return Ok(0),
             Action::Refuse => {
                 refuse(self.context, terms, Reason::HoldTimeout, None).await?;
                 "hold_timeout"
@@ -152,8 +152,7 @@ impl<'a> Round<'a> {
 
     fn next_look(&self, attempts: u32, action: Action) -> Timestamp {
         let wait = match action {
-            Action::Leave => self.context.policy.redrive_backoff,
-            Action::Announce(_) => return self.sight.now,
+            Action::Leave | Action::Announce(_) => self.context.policy.redrive_backoff,
             Action::Emit(_) | Action::Refuse | Action::Cancel => {
                 let backoff = self.sight.backoff(attempts);
                 backoff + random::up_to(backoff / 4)

@@ -373,15 +373,18 @@ pub trait Store: Audit + Drift + Operations + Recovery + Send + Sync + 'static {
 
     /// Reconciler: transfers on the list that are due by database time, oldest of a source first.
     /// Those found final are taken off the list, but for those with attempts: nobody may have
-    /// announced their ends, and they stay until [`Store::stuck_seen`] says none.
+    /// announced their ends, and they stay until [`Store::stuck_over`].
     async fn stuck(&self, shard: Shard, limit: u32) -> Result<Vec<StuckTransfer>, StoreError>;
 
-    /// Reconciler: writes attempts and when to look again, by transfer.
+    /// Reconciler: writes attempts, never fewer than there are, and when to look again.
     async fn stuck_seen(
         &self,
         shard: Shard,
         seen: &[(TransferId, u32, Timestamp)],
     ) -> Result<(), StoreError>;
+
+    /// Reconciler: takes transfers off the list whose ends are announced.
+    async fn stuck_over(&self, shard: Shard, ids: &[TransferId]) -> Result<(), StoreError>;
 
     /// Per currency and state: number and sum of transfers not final, and the oldest; for `status`.
     /// Counted among those that the scan has not reached and those on the list of stuck ones.

@@ -295,7 +295,13 @@ pub(super) const STATEMENTS: Statements = Statements {
         "UPDATE ",
         batch!(id hex 0, attempts int 1, next_at int 2),
         " STRAIGHT_JOIN stuck_transfers s FORCE INDEX (PRIMARY) ON s.transfer_id = UNHEX(v.id) \
-         SET s.attempts = v.attempts, s.next_at = v.next_at"
+         SET s.attempts = GREATEST(s.attempts, v.attempts), s.next_at = v.next_at"
+    ),
+    forget_stuck: concat!(
+        "DELETE s FROM ",
+        batch!(id hex 0),
+        " STRAIGHT_JOIN stuck_transfers s FORCE INDEX (PRIMARY) ON s.transfer_id = UNHEX(v.id) \
+         WHERE s.attempts = 0"
     ),
     remove_stuck: concat!(
         "DELETE s FROM ",

@@ -71,7 +71,7 @@ impl<D: Driver> SqlStore<D> {
             }
             if !done.is_empty() {
                 let batch = super::transfer_batch(done);
-                tx.execute(D::STATEMENTS.remove_stuck, &[batch]).await?;
+                tx.execute(D::STATEMENTS.forget_stuck, &[batch]).await?;
                 tx.finish().await?;
             }
             if !due.is_empty() || !full || limit == 0 {
@@ -93,6 +93,16 @@ impl<D: Driver> SqlStore<D> {
         let rows = seen.into_iter().map(|(id, attempts, next)| (id.hex(), attempts, next.micros()));
         let mut tx = self.write(shard).await?;
         tx.execute(D::STATEMENTS.stuck_seen, &[Arg::rows(rows)]).await?;
+        tx.finish().await
+    }
+
+    pub(super) async fn unlist(&self, shard: Shard, ids: &[TransferId]) -> Result<(), StoreError> {
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let mut tx = self.write(shard).await?;
+        let batch = super::transfer_batch(ids.to_vec());
+        tx.execute(D::STATEMENTS.remove_stuck, &[batch]).await?;
         tx.finish().await
     }
 

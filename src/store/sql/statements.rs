@@ -88,10 +88,12 @@ pub struct Statements {
     pub lock_lease: &'static str,
     /// Locks a mark and reads it.
     pub lock_mark: &'static str,
-    /// Puts transfers on the list of stuck ones; those on it stay as they are.
+    /// Puts transfers on the list of stuck ones, or gives those on it as many attempts.
     pub add_stuck: &'static str,
     /// Attempts and when to look again.
     pub stuck_seen: &'static str,
+    /// Takes those off the list that have no attempts.
+    pub forget_stuck: &'static str,
     /// Takes transfers off the list.
     pub remove_stuck: &'static str,
     /// Number, sum and oldest of what is not final: what is behind no mark yet, and the list.

@@ -263,6 +263,10 @@ impl<D: Driver> Store for SqlStore<D> {
         again(|_| self.note_stuck(shard, seen)).await
     }
 
+    async fn stuck_over(&self, shard: Shard, ids: &[TransferId]) -> Result<(), StoreError> {
+        again(|_| self.unlist(shard, ids)).await
+    }
+
     async fn standing(&self, shard: Shard) -> Result<Vec<Standing>, StoreError> {
         self.unfinished(shard).await
     }

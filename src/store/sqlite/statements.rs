@@ -241,10 +241,12 @@ pub(super) const STATEMENTS: Statements = Statements {
         " WHERE true ON CONFLICT DO UPDATE SET attempts = max(attempts, excluded.attempts)"
     ),
     stuck_seen: concat!(
-        "UPDATE stuck_transfers SET attempts = v.attempts, next_at = v.next_at FROM ",
+        "UPDATE stuck_transfers SET attempts = max(attempts, v.attempts), next_at = v.next_at FROM ",
         batch!(id hex 0, attempts int 1, next_at int 2),
         " WHERE stuck_transfers.transfer_id = v.id"
     ),
+    forget_stuck: "DELETE FROM stuck_transfers \
+        WHERE transfer_id IN (SELECT unhex(value->>0) FROM json_each(?)) AND attempts = 0",
     remove_stuck: "DELETE FROM stuck_transfers \
         WHERE transfer_id IN (SELECT unhex(value->>0) FROM json_each(?))",
     standing: "SELECT t.currency, t.state, COUNT(*), \
@@ -409,7 +411,7 @@ mod tests {
     use sqlx::{AssertSqlSafe, ConnectOptions, Row};
 
     /// Texts whose cost must not grow with the tables.
-    const QUICK: [&str; 36] = [
+    const QUICK: [&str; 37] = [
         STATEMENTS.lock_accounts,
         STATEMENTS.write_accounts,
         STATEMENTS.quarantine,
@@ -434,6 +436,7 @@ mod tests {
         STATEMENTS.add_reversed,
         STATEMENTS.outbox_sent,
         STATEMENTS.stuck_seen,
+        STATEMENTS.forget_stuck,
         STATEMENTS.remove_stuck,
         STATEMENTS.source_facts_of,
         STATEMENTS.insert_quarantines,

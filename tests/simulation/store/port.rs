@@ -358,9 +358,19 @@ impl Store for SimStore {
         self.write("stuck seen", shard, |tables, _| {
             for (id, attempts, next) in seen {
                 if let Some(stuck) = tables.stuck.get_mut(id) {
-                    (stuck.attempts, stuck.next) = (*attempts, *next);
+                    (stuck.attempts, stuck.next) = (stuck.attempts.max(*attempts), *next);
                 }
             }
+        })
+        .await
+    }
+
+    async fn stuck_over(&self, shard: Shard, ids: &[TransferId]) -> Result<(), StoreError> {
+        if ids.is_empty() {
+            return Ok(());
+        }
+        self.write("stuck over", shard, |tables, _| {
+            tables.stuck.retain(|id, _| !ids.contains(id));
         })
         .await
     }

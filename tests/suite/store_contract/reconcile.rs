@@ -96,6 +96,9 @@ pub async fn stuck_transfers_wait_until_they_are_due_and_leave_when_final(world:
     world.store.stuck_seen(SHARD, &[(ids[0], 9, now)]).await.unwrap();
     assert_eq!(stuck(&world).await, [ids[0], ids[2]], "nobody may have announced its end");
     world.store.stuck_seen(SHARD, &[(ids[0], 0, now)]).await.unwrap();
+    assert_eq!(stuck(&world).await, [ids[0], ids[2]], "who has seen it before does not know");
+    world.store.stuck_over(SHARD, &[ids[0]]).await.unwrap();
+    world.store.stuck_over(SHARD, &[]).await.unwrap();
     assert_eq!(stuck(&world).await, [ids[2]]);
 }
 

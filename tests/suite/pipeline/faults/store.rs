@@ -225,6 +225,7 @@ delegate! {
     scan_unfinished(mark: Mark, until: Timestamp, limit: u32) -> u32;
     stuck(limit: u32) -> Vec<StuckTransfer>;
     stuck_seen(seen: &[(TransferId, u32, Timestamp)]) -> ();
+    stuck_over(ids: &[TransferId]) -> ();
     standing() -> Vec<Standing>;
     expire_claims(before: Timestamp, limit: u32) -> u32;
 }
