@@ -124,12 +124,12 @@ impl Process {
         let all = || context.store.map().all_shards().collect();
         let shards = config.shards.clone().unwrap_or_else(all);
         let needs = Needs { roles: config.roles.clone(), shards, services };
-        condition.runs(Arc::clone(&context), needs.clone());
         let supervisor = Supervisor::new();
         Self { context, needs, condition, waiting, door, ingress: None, supervisor }
     }
 
-    /// Serves the API from now on, if that is among the roles.
+    /// Serves the API from now on, if that is among the roles. Not before that is anybody told that
+    /// the process is ready.
     fn let_in(&mut self, extras: HttpExtras) {
         if self.needs.roles.contains(&Role::Ingress) {
             let ingress = Ingress::new(Arc::clone(&self.context));
@@ -138,6 +138,7 @@ impl Process {
             self.door.as_ref().expect("ingress has a door").let_in(api);
             tracing::info!("the API is served");
         }
+        self.condition.runs(Arc::clone(&self.context), self.needs.clone());
     }
 
     /// Works until told to stop or until a role fails, then ends in order.

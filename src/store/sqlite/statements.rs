@@ -241,7 +241,8 @@ pub(super) const STATEMENTS: Statements = Statements {
         " WHERE true ON CONFLICT DO UPDATE SET attempts = max(attempts, excluded.attempts)"
     ),
     stuck_seen: concat!(
-        "UPDATE stuck_transfers SET attempts = max(attempts, v.attempts), next_at = v.next_at FROM ",
+        "UPDATE stuck_transfers SET attempts = max(stuck_transfers.attempts, v.attempts), \
+         next_at = v.next_at FROM ",
         batch!(id hex 0, attempts int 1, next_at int 2),
         " WHERE stuck_transfers.transfer_id = v.id"
     ),

@@ -59,7 +59,7 @@ async fn history(world: &World) {
     connection.execute(passed).await.unwrap();
 }
 
-/// All that one round of the reconciler asks a shard; returns how many transfers it found.
+/// All that one round of the reconciler asks a shard; returns how many unfinished transfers it found.
 async fn round(world: &World) -> usize {
     let store = &world.store;
     let now = store.now(SHARD).await.unwrap();
@@ -67,6 +67,9 @@ async fn round(world: &World) -> usize {
     store.scan_unfinished(SHARD, Mark::Recent, now, PAGE).await.unwrap();
     store.outbox_depth(SHARD).await.unwrap();
     let due = store.stuck(SHARD, 500).await.unwrap();
+    let (over, due): (Vec<_>, Vec<_>) = due.iter().partition(|stuck| stuck.row.state.is_final());
+    let over: Vec<_> = over.iter().map(|stuck| stuck.row.terms.id).collect();
+    store.stuck_over(SHARD, &over).await.unwrap();
     let ids: Vec<_> = due.iter().map(|stuck| stuck.row.terms.id).collect();
     store.entries_of(OTHER, &ids).await.unwrap();
     store.transfer_records(SHARD, &ids).await.unwrap();
