@@ -10,7 +10,7 @@ use super::log::record_at;
 use super::report::Report;
 use crate::broker::{Family, PartitionLag};
 use crate::context::Context;
-use crate::domain::{Event, EventError, EventType, Partition, Shard, Timestamp, TransferId};
+use crate::domain::{Event, EventType, Partition, Shard, Timestamp, TransferId};
 use crate::routing::ShardMap;
 use crate::stage::announce_ends;
 use crate::store::SourceFact;
@@ -21,8 +21,6 @@ use std::time::Duration;
 pub(super) const ENDS: [EventType; 3] =
     [EventType::Committed, EventType::Rejected, EventType::Cancelled];
 
-/// Outbox rows read at once; each holds the records of one transaction.
-const ROWS: u32 = 100;
 /// Ends announced in one transaction.
 const PAGE: usize = 100;
 
@@ -64,31 +62,6 @@ impl Ends {
     pub fn note(&mut self, event: &Event) {
         if ENDS.contains(&event.kind) {
             self.announced.entry(event.kind).or_default().insert(event.terms.id);
-        }
-    }
-
-    /// Notes the ends that wait in the outbox of a shard: they are published as they are, whatever
-    /// generation they are of.
-    pub async fn note_outbox(
-        &mut self,
-        context: &Context,
-        shard: Shard,
-    ) -> Result<(), RecoverError> {
-        let mut after = 0;
-        loop {
-            let rows = context.store.outbox(shard, after, ROWS).await?;
-            let Some(last) = rows.last() else { return Ok(()) };
-            after = last.id;
-            // One that cannot be read is never published.
-            for record in rows.iter().filter_map(|row| row.records.as_ref().ok()).flatten() {
-                match Event::decode(&record.value) {
-                    Ok(event) if record.topic.family == Family::Event(event.kind) => {
-                        self.note(&event);
-                    }
-                    Ok(_) | Err(EventError::Malformed(_)) => {}
-                    Err(error @ EventError::Newer(_)) => return Err(error.into()),
-                }
-            }
         }
     }
 

@@ -8,7 +8,7 @@ use super::decide::{Announced, End};
 use super::ends::{ENDS, Ends};
 use super::log::{Reader, partitions};
 use super::{RecoverError, Scope};
-use crate::broker::{Delivered, Topic, envelope};
+use crate::broker::{Delivered, Family, Topic, envelope};
 use crate::context::Context;
 use crate::domain::{
     AccountId, AccountSnapshot, Event, EventError, EventType, Generation, PivotDecision,
@@ -26,6 +26,9 @@ const OF_SOURCES: [EventType; 7] = [
     EventType::Rejected,
     EventType::Cancelled,
 ];
+
+/// Outbox rows read at once; each holds the records of one transaction.
+const ROWS: u32 = 100;
 
 /// Topics of any shard that say something of pivots on others.
 const OF_PIVOTS: [EventType; 2] = [EventType::Credited, EventType::Refused];
@@ -68,8 +71,41 @@ impl Evidence {
                 self.read_topic(context, scope, topic, tells, &mut ends).await?;
             }
         }
-        ends.note_outbox(context, shard).await?;
+        self.read_outbox(context, scope, shard, &mut ends).await?;
         Ok(ends)
+    }
+
+    /// What waits in the outbox of a shard is published as it is, whatever generation it is of: it
+    /// tells what the log is going to tell.
+    async fn read_outbox(
+        &mut self,
+        context: &Context,
+        scope: &Scope,
+        shard: Shard,
+        ends: &mut Ends,
+    ) -> Result<(), RecoverError> {
+        let mut after = 0;
+        loop {
+            let rows = context.store.outbox(shard, after, ROWS).await?;
+            let Some(last) = rows.last() else { return Ok(()) };
+            after = last.id;
+            let mut events = Vec::new();
+            // One that cannot be read is never published.
+            for record in rows.iter().filter_map(|row| row.records.as_ref().ok()).flatten() {
+                match Event::decode(&record.value) {
+                    Ok(event) if record.topic.family == Family::Event(event.kind) => {
+                        events.push(event);
+                    }
+                    Ok(_) | Err(EventError::Malformed(_)) => {}
+                    Err(error @ EventError::Newer(_)) => return Err(error.into()),
+                }
+            }
+            self.events += events.len() as u64;
+            events.iter().for_each(|event| ends.note(event));
+            let lost = scope.lost.contains(&shard);
+            events.retain(|event| lost || OF_PIVOTS.contains(&event.kind));
+            self.take(context, scope, shard, events).await?;
+        }
     }
 
     async fn read_topic(
