@@ -229,7 +229,12 @@ fn moving(state: &State) -> Option<String> {
         for place in group.members.values().flat_map(|member| &member.subscribed) {
             let committed = group.committed.get(place).copied().unwrap_or(0);
             if committed < state.log.end(*place) {
-                return Some(format!("{name} is behind in {}", place.0));
+                return Some(format!(
+                    "{name} is behind in {} partition {}: {committed} of {}",
+                    place.0,
+                    place.1,
+                    state.log.end(*place)
+                ));
             }
         }
     }

@@ -83,11 +83,15 @@ impl SimConsumer {
         if let Some(group) = state.log.groups.get(&self.group)
             && !group.members.contains_key(&self.member)
         {
-            // It was away for too long: what it had belongs to others by now.
+            // It was away for too long: what it had belongs to others by now. It drains that first,
+            // and what it marks meanwhile is nobody's; then it joins again.
             self.marked.clear();
             let lost = std::mem::take(&mut self.cursors);
+            if !lost.is_empty() {
+                let lost = lost.into_iter().map(|(place, at)| (place, at.epoch));
+                return Step::Revoked(lost.collect());
+            }
             self.enlist(state);
-            return Step::Revoked(lost.into_iter().map(|(place, at)| (place, at.epoch)).collect());
         }
         let group = state.log.groups.get_mut(&self.group).expect("it has joined");
         group.expire(&mut state.dice);
