@@ -264,6 +264,7 @@ mod tests {
         }
     }
 
+    /// Hazard 43: an end in the log has its request there.
     #[test]
     fn what_was_asked_for_is_published_before_what_became_of_it() {
         use EventType::{Cancelled, Requested};

@@ -7,9 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 pub type Tests = BTreeMap<u32, BTreeSet<String>>;
 
 /// Histories that this release must survive.
-pub const DUE: [u32; 41] = [
+pub const DUE: [u32; 43] = [
     1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26,
-    27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41,
+    27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43,
 ];
 
 /// What doc comments of test functions say.

@@ -16,10 +16,11 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::{Headers, Message};
+use rdkafka::topic_partition_list::TopicPartitionListElem;
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{Offset, TopicPartitionList};
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
@@ -42,6 +43,8 @@ struct Membership {
     settings: Arc<KafkaSettings>,
     mailbox: Arc<Mailbox>,
     names: Names,
+    /// Where this assignment began.
+    begun: Mutex<HashMap<(Topic, Partition), i64>>,
 }
 
 impl ClientContext for Membership {
@@ -93,12 +96,50 @@ impl Membership {
         partitions: &TopicPartitionList,
     ) -> KafkaResult<()> {
         match self.stand(consumer, partitions) {
-            Ok(known) => consumer.assign(&known),
+            Ok(known) => {
+                *self.begun() = self.beginnings(&known);
+                consumer.assign(&known)
+            }
             Err(error) => {
                 consumer.assign(&TopicPartitionList::new())?;
                 Err(error)
             }
         }
+    }
+
+    fn begun(&self) -> MutexGuard<'_, HashMap<(Topic, Partition), i64>> {
+        self.begun.lock().expect("nothing panics while it holds this")
+    }
+
+    /// Whether a mark is of an earlier assignment, by a worker that was too slow to drain it:
+    /// others have read on since, and the group would go back.
+    fn is_of_before(&self, mark: Position) -> bool {
+        let begun = self.begun().get(&(mark.topic, mark.partition)).copied();
+        begun.is_some_and(|begun| mark.offset <= begun)
+    }
+
+    /// A record was read. Of a topic that was made anew they begin at the first again.
+    fn read(&self, position: Position) {
+        if let Some(begun) = self.begun().get_mut(&(position.topic, position.partition)) {
+            *begun = position.offset.min(*begun);
+        }
+    }
+
+    fn beginnings(&self, list: &TopicPartitionList) -> HashMap<(Topic, Partition), i64> {
+        let elements = list.elements();
+        let known = elements.iter().filter_map(|element| {
+            let offset = match element.offset() {
+                Offset::Offset(offset) => offset,
+                _ => 0,
+            };
+            Some((self.place(element)?, offset))
+        });
+        known.collect()
+    }
+
+    fn place(&self, element: &TopicPartitionListElem<'_>) -> Option<(Topic, Partition)> {
+        let topic = self.names.get(element.topic())?;
+        Some((*topic, Partition(u32::try_from(element.partition()).ok()?)))
     }
 
     /// Where the group stands. A coordinator that is loading or moving is asked again.
@@ -138,12 +179,7 @@ impl Membership {
     }
 
     fn places(&self, list: &TopicPartitionList) -> Vec<(Topic, Partition)> {
-        let elements = list.elements();
-        let known = elements.iter().filter_map(|element| {
-            let topic = self.names.get(element.topic())?;
-            Some((*topic, Partition(u32::try_from(element.partition()).ok()?)))
-        });
-        known.collect()
+        list.elements().iter().filter_map(|element| self.place(element)).collect()
     }
 }
 
@@ -188,7 +224,12 @@ impl KafkaConsumer {
     ) -> KafkaResult<Self> {
         let mailbox = Arc::new(Mailbox::default());
         let names: Names = topics.iter().map(|topic| (settings.topic(*topic), *topic)).collect();
-        let membership = Membership { settings: settings.clone(), mailbox: mailbox.clone(), names };
+        let membership = Membership {
+            settings: settings.clone(),
+            mailbox: mailbox.clone(),
+            names,
+            begun: Mutex::default(),
+        };
         let client: BaseConsumer<Membership> =
             settings.member(group).create_with_context(membership)?;
         let names: Vec<&str> = client.context().names.keys().map(String::as_str).collect();
@@ -223,6 +264,10 @@ impl Consumer for KafkaConsumer {
         for position in positions {
             let topic = self.settings.topic(position.topic);
             let partition = i32::try_from(position.partition.0).unwrap_or(i32::MAX);
+            if client.context().is_of_before(*position) {
+                tracing::debug!(topic, partition, "kafka consumer: a mark of before is ignored");
+                continue;
+            }
             let mut list = TopicPartitionList::with_capacity(1);
             let stored = list
                 .add_partition_offset(&topic, partition, Offset::Offset(position.offset))
@@ -282,6 +327,7 @@ impl Poller {
             match self.client.poll(wait) {
                 Some(Ok(message)) => {
                     if let Some(record) = deliver(&message, &self.client.context().names) {
+                        self.client.context().read(record.position);
                         self.mailbox.put(record);
                         found += 1;
                     }

@@ -3,8 +3,8 @@
 //!
 //! State before: every role has ended; one shard, or several, went back to an earlier moment. State
 //! after: nothing is believed of what was published before, every transfer is where the ordinary
-//! steps take it on, and the end of each that is final was announced. It can be interrupted anywhere and run again: the generation is
-//! raised once more, and what was repaired is found repaired.
+//! steps take it on, and the end of each that is final was announced. It can be interrupted anywhere
+//! and run again: the generation is raised once more, and what was repaired is found repaired.
 
 mod accounts;
 mod apply;

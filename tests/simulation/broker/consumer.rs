@@ -16,6 +16,8 @@ use tokio::time::Instant;
 /// Where a member reads a partition.
 struct Cursor {
     epoch: u64,
+    /// Where this ownership began.
+    begun: i64,
     offset: i64,
 }
 
@@ -125,7 +127,8 @@ impl SimConsumer {
             let (place, epoch) = owned[(first + turn) % owned.len()];
             let committed = &state.log.groups[&self.group].committed;
             let begin = committed.get(&place).copied().unwrap_or(0);
-            let cursor = self.cursors.entry(place).or_insert(Cursor { epoch, offset: begin });
+            let cursor =
+                self.cursors.entry(place).or_insert(Cursor { epoch, begun: begin, offset: begin });
             let log = &state.log.partitions[&place];
             let from = usize::try_from(cursor.offset).unwrap_or(0).min(log.len());
             let most = (max - records.len()).min(1 + state.dice.index(12));
@@ -188,7 +191,12 @@ impl Consumer for SimConsumer {
         let group = state.log.groups.entry(self.group.clone()).or_default();
         for position in positions {
             let place = (position.topic, position.partition);
-            if let Some(claim) = group.claim(self.member, place) {
+            // Of a partition that came back, others have read on: what is marked from before it
+            // went does not count.
+            let read = self.cursors.get(&place).filter(|at| at.begun < position.offset);
+            let epoch = read.map(|at| at.epoch);
+            let owned = group.claim(self.member, place).filter(|claim| epoch == Some(claim.epoch));
+            if let Some(claim) = owned.or(group.draining(self.member, place)) {
                 self.marked.insert(place, (claim, position.offset));
             }
         }

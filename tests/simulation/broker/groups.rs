@@ -144,6 +144,12 @@ impl GroupState {
         claim.filter(|claim| claim.member == member)
     }
 
+    /// The ownership in which a member is draining a partition.
+    pub fn draining(&self, member: u64, place: Place) -> Option<Claim> {
+        let draining = self.revoking.get(&place).map(|revocation| revocation.claim);
+        draining.filter(|claim| claim.member == member)
+    }
+
     /// Commits an offset that was marked in this ownership, if it still stands.
     pub fn commit(&mut self, claim: Claim, place: Place, offset: i64) {
         if self.claim(claim.member, place) == Some(claim) {

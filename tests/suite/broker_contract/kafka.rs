@@ -125,8 +125,8 @@ async fn who_was_dropped_has_committed_and_left_once_the_broker_says_so() {
     assert!(groups.groups().iter().all(|group| group.members().is_empty()));
 }
 
-/// A coordinator that is taking office says so in the place of offsets; librdkafka by itself may
-/// not ask again.
+/// Hazard 42: a coordinator that is taking office says so in the place of offsets; librdkafka by
+/// itself may not ask again.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_coordinator_that_refuses_to_say_where_a_group_stands_is_asked_again() {
     const NOT_YET: RDKafkaRespErr = RDKafkaRespErr::RD_KAFKA_RESP_ERR_NOT_COORDINATOR;
