@@ -54,7 +54,8 @@ impl Auditor {
                 reason: row.reason,
                 was_held: row.held_at.is_some(),
                 debited: tables.entries.contains_key(&(*id, Side::Debit)),
-                accepted: before.map_or(0, |before| before.accepted),
+                // One whose COMMIT came after everything had stopped was the last.
+                accepted: before.map_or(u64::MAX, |before| before.accepted),
                 asked: before.map_or((0, 0), |before| before.asked),
                 published: before.is_some_and(|before| before.published),
                 // Recovery drives on what was lost: order is no longer what acceptance made it.
