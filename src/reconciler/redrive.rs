@@ -71,16 +71,25 @@ impl<'a> Round<'a> {
             };
             seen.push((id, attempts, self.next_look(attempts, action)));
         }
-        if !ends.is_empty() {
-            announce_ends(self.context, self.shard, &ends).await?;
-            self.context.store.stuck_over(self.shard, &ends).await?;
-        }
         if !records.is_empty() {
             self.producer.send(records).await?;
             crash::at(Role::Reconciler, Place::Emitted);
         }
         self.context.store.stuck_seen(self.shard, &seen).await?;
+        self.announce(&ends).await?;
         Ok(due.len())
+    }
+
+    /// Last of all: it locks accounts, and a row that somebody else holds must not keep what stands
+    /// still from being driven on.
+    async fn announce(&self, ends: &[TransferId]) -> Result<(), StoreError> {
+        if ends.is_empty() {
+            return Ok(());
+        }
+        let announced = announce_ends(self.context, self.shard, ends).await?;
+        tracing::info!(shard = %self.shard, announced, "ends are announced again");
+        metrics::counter!("holdfast_reconciler_actions_total", "shard" => self.shard.to_string(), "action" => "announce").increment(announced);
+        self.context.store.stuck_over(self.shard, ends).await
     }
 
     /// Does what is to be done and returns how often the transfer was driven by now.
