@@ -3,7 +3,7 @@
 
 use super::member::{Names, deliver};
 use super::settings::{KafkaSettings, Quiet};
-use crate::broker::{BrokerError, Delivered, Group, PartitionLag, Position, Topic};
+use crate::broker::{BrokerError, Delivered, Family, Group, PartitionLag, Position, Topic};
 use crate::domain::{EventType, Partition, Shard};
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -97,7 +97,7 @@ impl Observer {
         let mut new = Vec::new();
         for topic in topics {
             match existing.get(topic) {
-                None => new.push(self.settings.topic(*topic)),
+                None => new.push(*topic),
                 Some(count) if *count == partitions => {}
                 Some(_) => return Err(BrokerError::Topic(topic.to_string()).into()),
             }
@@ -116,13 +116,24 @@ impl Observer {
         Ok(())
     }
 
-    fn request_topics(&self, names: &[String], partitions: u32) -> Result<(), Failure> {
+    fn request_topics(&self, topics: &[Topic], partitions: u32) -> Result<(), Failure> {
         let admin: AdminClient<Quiet> =
             self.settings.observer().create_with_context(Quiet).map_err(|e| self.failed(&e))?;
         let factor = self.settings.replication_factor;
         let partitions = i32::try_from(partitions).unwrap_or(i32::MAX);
-        let topic = |name| NewTopic::new(name, partitions, TopicReplication::Fixed(factor));
-        let new: Vec<NewTopic<'_>> = names.iter().map(|name| topic(name)).collect();
+        let names: Vec<String> = topics.iter().map(|topic| self.settings.topic(*topic)).collect();
+        let new: Vec<NewTopic<'_>> = topics
+            .iter()
+            .zip(&names)
+            .map(|(topic, name)| {
+                let new = NewTopic::new(name, partitions, TopicReplication::Fixed(factor));
+                match topic.family {
+                    // They block money until somebody has decided about them.
+                    Family::DeadLetter => new.set("retention.ms", "-1"),
+                    Family::Event(_) => new,
+                }
+            })
+            .collect();
         let options =
             AdminOptions::new().request_timeout(Some(CREATION)).operation_timeout(Some(CREATION));
         let created = admin.create_topics(&new, &options);

@@ -6,9 +6,9 @@ use super::support::{
 };
 use crate::services::{own_services, services};
 use holdfast::broker::kafka::{KafkaBroker, KafkaSettings};
-use holdfast::broker::{Broker, BrokerError, Incoming, Position};
-use holdfast::domain::Partition;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use holdfast::broker::{Broker, BrokerError, Family, Incoming, Position, Topic};
+use holdfast::domain::{Partition, Shard};
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::mocking::MockCluster;
@@ -202,6 +202,23 @@ async fn after_records_were_deleted_reading_begins_at_the_first_that_exists() {
     assert_eq!((lag[2].start, lag[2].end, lag[2].records()), (6, 10, 4));
     let mut consumer = broker.consumer(&group("hold"), &[TOPIC]).await.unwrap();
     assert_eq!(sent(&read(&mut *consumer, 1).await[0]), 6);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dead_letters_are_kept_for_ever_and_events_as_long_as_the_broker_says() {
+    let settings = kafka_settings(&services().await.kafka);
+    let letters = Topic { family: Family::DeadLetter, shard: Shard(0) };
+    let broker = KafkaBroker::new(settings.clone()).unwrap();
+    broker.create_topics(&[TOPIC, letters], 1).await.unwrap();
+    for (topic, expected) in [(letters, "-1"), (TOPIC, "604800000")] {
+        let name = format!("{}{topic}", settings.topic_prefix);
+        let asked = [ResourceSpecifier::Topic(&name)];
+        let answers =
+            admin(&settings).describe_configs(&asked, &AdminOptions::new()).await.unwrap();
+        let config = answers.into_iter().next().unwrap().unwrap();
+        let retention = config.get("retention.ms").and_then(|entry| entry.value.clone());
+        assert_eq!(retention.as_deref(), Some(expected), "{topic}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

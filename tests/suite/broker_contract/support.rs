@@ -7,7 +7,8 @@ use holdfast::broker::kafka::{KafkaBroker, KafkaSettings};
 use holdfast::broker::{Broker, Consumer, Delivered, Group, Incoming, Position, Record, Topic};
 use holdfast::domain::{EventType, Partition, Shard, Timestamp};
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
+use std::time::SystemTime;
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
@@ -79,6 +80,12 @@ pub fn group(role: &'static str) -> Group {
     Group { role, shard: Shard(0) }
 }
 
+/// Of the present, for Kafka deletes records whose timestamps are older than a topic's retention.
+static WRITTEN: LazyLock<Timestamp> = LazyLock::new(|| {
+    let millis = SystemTime::UNIX_EPOCH.elapsed().unwrap().as_millis();
+    Timestamp::from_micros(i64::try_from(millis).unwrap() * 1000)
+});
+
 /// A record that tells its number.
 pub fn record(partition: u32, number: u32) -> Record {
     Record {
@@ -87,7 +94,7 @@ pub fn record(partition: u32, number: u32) -> Record {
         key: format!("account-{partition}"),
         value: number.to_string().into_bytes(),
         headers: vec![("ce_type".to_owned(), "transfer.held".to_owned())],
-        timestamp: Timestamp::from_micros(1_700_000_000_123_000),
+        timestamp: *WRITTEN,
     }
 }
 
