@@ -2,21 +2,39 @@
 
 use super::exit::{Ended, Failure, Outcome};
 use super::output::{Format, OutputArgs, write};
-use super::{ConfigArgs, examples};
+use super::{ConfigArgs, bench_ceiling, examples};
 use crate::bench::{Api, Load, Row, replay, steady};
 use anyhow::Context as _;
-use clap::Args;
+use bench_ceiling::CeilingCommand;
+use clap::{Args, Subcommand};
+use indicatif::{ProgressBar, ProgressStyle};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// `bench`.
 #[derive(Args, Debug)]
-#[command(after_help = examples!(
+#[command(args_conflicts_with_subcommands = true, after_help = examples!(
     "holdfast bench --rate 100 --duration 30s          single transfers, open loop",
     "holdfast bench --csv transfers.csv --batch 1000   a file through the batch call",
     "holdfast bench --rate 300 --format json           for a script",
 ))]
 pub struct BenchCommand {
+    #[command(subcommand)]
+    other: Option<Other>,
+    #[command(flatten)]
+    load: LoadArgs,
+}
+
+/// What can be measured besides.
+#[derive(Subcommand, Debug)]
+enum Other {
+    /// Measure what MySQL alone can do: a plain stored procedure, and the pipeline's rows
+    Ceiling(CeilingCommand),
+}
+
+/// The load, where nothing else is measured.
+#[derive(Args, Debug)]
+struct LoadArgs {
     /// Where Holdfast listens
     #[arg(long, default_value = "http://127.0.0.1:8080")]
     url: String,
@@ -54,7 +72,14 @@ fn positive(text: &str) -> Result<f64, String> {
 }
 
 /// Drives the load and prints what came of it.
-pub async fn run(command: BenchCommand, _args: &ConfigArgs) -> Ended {
+pub async fn run(command: BenchCommand, args: &ConfigArgs) -> Ended {
+    match command.other {
+        Some(Other::Ceiling(ceiling)) => bench_ceiling::run(ceiling, args).await,
+        None => load(command.load).await,
+    }
+}
+
+async fn load(command: LoadArgs) -> Ended {
     let api = Api::new(&command.url)?;
     let report = match &command.csv {
         Some(file) => {
@@ -84,4 +109,28 @@ fn rows(file: &Path) -> Result<Vec<Row>, Failure> {
     let mut reader = opened.with_context(|| format!("cannot open {}", file.display()))?;
     let rows: Result<Vec<Row>, csv::Error> = reader.deserialize().collect();
     Ok(rows.with_context(|| format!("{} cannot be read", file.display()))?)
+}
+
+/// A line on stderr that says what is going on, where somebody looks at it.
+pub(super) struct Progress(ProgressBar);
+
+impl Progress {
+    /// Hidden where stderr is not a terminal.
+    pub(super) fn new() -> Self {
+        let bar = ProgressBar::new_spinner();
+        let style = ProgressStyle::with_template("{spinner} {elapsed} {msg}");
+        bar.set_style(style.expect("the template is valid"));
+        bar.enable_steady_tick(Duration::from_millis(200));
+        Self(bar)
+    }
+
+    /// What is being done.
+    pub(super) fn say(&self, words: &str) {
+        self.0.set_message(words.to_owned());
+    }
+
+    /// Takes the line away.
+    pub(super) fn end(&self) {
+        self.0.finish_and_clear();
+    }
 }

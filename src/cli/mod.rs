@@ -4,6 +4,7 @@ pub mod account;
 mod account_import;
 pub mod audit;
 pub mod bench;
+mod bench_ceiling;
 pub mod cluster;
 pub mod config;
 mod csv_file;

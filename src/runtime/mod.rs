@@ -6,7 +6,7 @@ mod door;
 pub mod migration;
 mod process;
 mod readiness;
-mod stop;
+pub mod stop;
 mod supervisor;
 mod waiting;
 
