@@ -1,4 +1,4 @@
-//! The few calls of the API that a load needs.
+//! The few calls of the API that are made beside a load.
 
 use serde_json::{Value, json};
 
@@ -83,18 +83,6 @@ impl Api {
                 Sent::of(status, &result["transfer"], &result["error"])
             })
             .collect())
-    }
-
-    /// Sends one transfer; with `wait` the answer comes when it is final, after 30 s at the latest.
-    pub async fn send(&self, transfer: &Value, wait: bool) -> Result<Sent, ApiError> {
-        let mut call = self.client.post(format!("{}/v1/transfers", self.base)).json(transfer);
-        if wait {
-            call = call.header("Prefer", "wait=30");
-        }
-        let answer = call.send().await?;
-        let status = answer.status().as_u16();
-        let body: Value = answer.json().await?;
-        Ok(Sent::of(status, &body, &body))
     }
 
     async fn post(&self, path: &str, body: &Value) -> Result<Value, ApiError> {

@@ -53,6 +53,15 @@ impl Processes {
         }
     }
 
+    /// Names a process, in the place of what has this name.
+    pub fn replace(&mut self, name: &str, pids: Vec<u32>) {
+        for known in self.0.values_mut() {
+            known.retain(|pid| !pids.contains(pid));
+        }
+        self.0.insert(name.to_owned(), pids);
+        self.0.retain(|_, pids| !pids.is_empty());
+    }
+
     /// Adds who listens at `address`, `host:port`, where that is on this machine and can be seen.
     pub fn add_listener(&mut self, name: &str, address: &str) {
         if let Some(pid) = listener(address) {
@@ -74,6 +83,51 @@ impl Processes {
     /// Resident bytes of what has this name.
     pub fn resident(&self, name: &str) -> Option<u64> {
         self.0.get(name)?.iter().filter_map(|pid| resident(*pid)).reduce(|one, two| one + two)
+    }
+}
+
+/// Processor time of the whole machine since it was started.
+#[derive(Clone, Copy, Debug)]
+pub struct Machine {
+    /// What was used by anybody.
+    pub busy: CpuTime,
+    /// What there was, used or not.
+    pub all_us: u64,
+}
+
+impl Machine {
+    /// Up to now.
+    pub fn now() -> Option<Self> {
+        Self::read(&fs::read_to_string("/proc/stat").ok()?)
+    }
+
+    /// The first line of `/proc/stat`: user, nice, system, idle, waiting for a disk, interrupts
+    /// (two kinds), stolen by other machines. What is stolen cannot be used: it is in neither.
+    fn read(stat: &str) -> Option<Self> {
+        let fields = stat.lines().next()?.strip_prefix("cpu ")?.split_ascii_whitespace();
+        let ticks: Vec<u64> = fields.map_while(|field| field.parse().ok()).collect();
+        let [user, nice, system, idle, waiting, interrupts, soft_interrupts, ..] = ticks[..] else {
+            return None;
+        };
+        let tick_us = tick_us();
+        let busy = CpuTime {
+            user_us: (user + nice) * tick_us,
+            system_us: (system + interrupts + soft_interrupts) * tick_us,
+        };
+        Some(Self { busy, all_us: busy.total_us() + (idle + waiting) * tick_us })
+    }
+
+    /// What was added since `earlier`.
+    pub fn since(self, earlier: Self) -> Self {
+        Self {
+            busy: self.busy.since(earlier.busy),
+            all_us: self.all_us.saturating_sub(earlier.all_us),
+        }
+    }
+
+    /// The share that was used, from 0 to 1.
+    pub fn share(self) -> f64 {
+        self.busy.total_us() as f64 / self.all_us.max(1) as f64
     }
 }
 
@@ -134,8 +188,12 @@ fn owner(inodes: &[u64]) -> Option<u32> {
 fn cpu(pid: u32) -> Option<CpuTime> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let (user, system) = ticks(&stat)?;
-    let tick_us = 1_000_000 / rustix::param::clock_ticks_per_second();
+    let tick_us = tick_us();
     Some(CpuTime { user_us: user * tick_us, system_us: system * tick_us })
+}
+
+fn tick_us() -> u64 {
+    1_000_000 / rustix::param::clock_ticks_per_second()
 }
 
 /// Fields 14 and 15 of `/proc/PID/stat`, counted behind the name in brackets, which may contain
@@ -175,6 +233,15 @@ mod tests {
         let stat = "42 (a) b (c)) S 1 42 42 0 -1 4194560 100 0 0 0 700 30 0 0 20 0 9 0 99 1 2";
         assert_eq!(ticks(stat), Some((700, 30)));
         assert_eq!(ticks("42"), None);
+    }
+
+    #[test]
+    fn a_machine_is_busy_with_what_is_neither_idle_nor_waiting() {
+        let read = |stat| Machine::read(stat).unwrap();
+        let before = read("cpu  100 0 100 800 0 0 0 0 0 0\ncpu0 1 2 3\n");
+        let after = read("cpu  150 10 120 810 5 3 2 40 0 0\n");
+        assert!((after.since(before).share() - 0.85).abs() < 1e-9);
+        assert!(Machine::read("nonsense").is_none());
     }
 
     #[cfg(target_os = "linux")]

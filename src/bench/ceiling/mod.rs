@@ -6,21 +6,16 @@ mod rows;
 
 pub use report::{CeilingReport, Yardstick};
 
-use super::mysql::{Counters, Server, naive};
-use super::process::{CpuTime, Processes, used};
+use super::cost::{Measured, Spent};
+use super::mysql::{Server, naive};
 use crate::random;
 use anyhow::bail;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-
-/// What a process is called in the report.
-const GENERATOR: &str = "bench";
-const MYSQL: &str = "mysql";
 
 /// What to measure.
 #[derive(Clone, Debug)]
@@ -46,11 +41,8 @@ pub async fn ceiling(
     stop: &CancellationToken,
     told: &dyn Fn(&str),
 ) -> anyhow::Result<CeilingReport> {
-    let mut servers = Vec::new();
-    for server in unique(&ceiling.servers) {
-        servers.push(server.facts().await?);
-    }
     let yard = Yard::new(ceiling);
+    let servers = yard.measured.facts().await?;
     let measured = tokio::select! {
         biased;
         () = stop.cancelled() => Err(anyhow::anyhow!("interrupted; nothing was measured to the end")),
@@ -62,16 +54,9 @@ pub async fn ceiling(
     Ok(CeilingReport::new(ceiling, servers, naive, rows))
 }
 
-/// Each server once.
-fn unique(servers: &[Server]) -> Vec<&Server> {
-    let by_address: BTreeMap<String, &Server> =
-        servers.iter().map(|server| (server.address(), server)).collect();
-    by_address.into_values().collect()
-}
-
 struct Yard<'a> {
     ceiling: &'a Ceiling,
-    processes: Processes,
+    measured: Measured,
     naive: String,
     shards: Vec<String>,
 }
@@ -79,12 +64,9 @@ struct Yard<'a> {
 impl<'a> Yard<'a> {
     fn new(ceiling: &'a Ceiling) -> Self {
         let name = format!("holdfast_bench_{:08x}", random::bits() >> 32);
-        let mut processes = Processes::with_own(GENERATOR);
-        for server in &ceiling.servers {
-            processes.add_listener(MYSQL, &server.address());
-        }
+        let measured = Measured::new(&ceiling.servers);
         let shards = (0..ceiling.servers.len()).map(|shard| format!("{name}_{shard}")).collect();
-        Self { ceiling, processes, naive: format!("{name}_naive"), shards }
+        Self { ceiling, measured, naive: format!("{name}_naive"), shards }
     }
 
     async fn measure(&self, told: &dyn Fn(&str)) -> anyhow::Result<(Yardstick, Yardstick)> {
@@ -119,7 +101,7 @@ impl<'a> Yard<'a> {
             let before = self.look(committed).await?;
             tokio::time::sleep(self.ceiling.duration).await;
             let after = self.look(committed).await?;
-            Ok(Yardstick::between(before, after))
+            Ok(Yardstick::between(&before, &after))
         };
         let measured = tokio::select! {
             biased;
@@ -134,12 +116,9 @@ impl<'a> Yard<'a> {
     }
 
     async fn look(&self, committed: &AtomicU64) -> anyhow::Result<Look> {
-        let mut counters = Counters::default();
-        for server in unique(&self.ceiling.servers) {
-            counters.add(&server.counters().await?);
-        }
         let committed = committed.load(Ordering::Relaxed);
-        Ok(Look { at: Instant::now(), committed, cpu: self.processes.cpu(), counters })
+        let at = Instant::now();
+        Ok(Look { at, committed, spent: self.measured.look().await? })
     }
 
     /// Drops every database, also those that were not made yet.
@@ -158,16 +137,9 @@ impl<'a> Yard<'a> {
     }
 }
 
-/// What was counted up to a moment.
+/// What there was up to a moment.
 struct Look {
     at: Instant,
     committed: u64,
-    cpu: BTreeMap<String, CpuTime>,
-    counters: Counters,
-}
-
-impl Look {
-    fn cpu_since(&self, earlier: &Self) -> BTreeMap<String, CpuTime> {
-        used(&earlier.cpu, &self.cpu)
-    }
+    spent: Spent,
 }

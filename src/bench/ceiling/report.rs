@@ -1,12 +1,11 @@
 //! What the yardsticks say.
 
-use super::{Ceiling, Look, MYSQL};
+use super::{Ceiling, Look};
+use crate::bench::cost::{Cost, MYSQL};
 use crate::bench::host::Host;
-use crate::bench::mysql::{Counters, ServerFacts};
-use crate::bench::process::CpuTime;
+use crate::bench::mysql::ServerFacts;
 use crate::bench::text::Lines;
 use serde::Serialize;
-use std::collections::BTreeMap;
 
 /// One yardstick.
 #[derive(Clone, Debug, Serialize)]
@@ -17,55 +16,20 @@ pub struct Yardstick {
     pub seconds: f64,
     /// Transfers a second.
     pub transfers_per_second: f64,
-    /// Microseconds of processor time a transfer, by process; those that could be found.
-    pub cpu_us_per_transfer: BTreeMap<String, CpuShare>,
-    /// What the servers counted a transfer.
-    pub mysql_per_transfer: BTreeMap<String, f64>,
-}
-
-/// Microseconds of processor time a transfer.
-#[derive(Clone, Copy, Debug, Serialize)]
-pub struct CpuShare {
-    /// In the process's own code.
-    pub user: f64,
-    /// In the kernel.
-    pub system: f64,
-    /// Both.
-    pub total: f64,
-}
-
-impl CpuShare {
-    /// Of this many transfers.
-    pub fn of(time: CpuTime, transfers: u64) -> Self {
-        let share = |micros: u64| micros as f64 / transfers.max(1) as f64;
-        Self {
-            user: share(time.user_us),
-            system: share(time.system_us),
-            total: share(time.total_us()),
-        }
-    }
-}
-
-/// Counters a transfer.
-pub fn each(counters: &Counters, transfers: u64) -> BTreeMap<String, f64> {
-    let share =
-        |(name, count): (&String, &u64)| (name.clone(), *count as f64 / transfers.max(1) as f64);
-    counters.0.iter().map(share).collect()
+    /// What they cost.
+    #[serde(flatten)]
+    pub cost: Cost,
 }
 
 impl Yardstick {
-    pub(super) fn between(before: Look, after: Look) -> Self {
+    pub(super) fn between(before: &Look, after: &Look) -> Self {
         let transfers = after.committed - before.committed;
         let seconds = after.at.duration_since(before.at).as_secs_f64();
-        let cpu = after.cpu_since(&before).into_iter();
         Self {
             transfers,
             seconds,
             transfers_per_second: transfers as f64 / seconds.max(f64::EPSILON),
-            cpu_us_per_transfer: cpu
-                .map(|(name, time)| (name, CpuShare::of(time, transfers)))
-                .collect(),
-            mysql_per_transfer: each(&after.counters.since(&before.counters), transfers),
+            cost: Cost::between(&before.spent, &after.spent, transfers),
         }
     }
 }
@@ -119,27 +83,7 @@ impl CeilingReport {
     /// For a person.
     pub fn table(&self) -> String {
         let mut lines = Lines::default();
-        for server in &self.servers {
-            lines.field(
-                "mysql",
-                format!(
-                    "{} at {}, innodb_flush_log_at_trx_commit={}, sync_binlog={}{}",
-                    server.version,
-                    server.address,
-                    server.innodb_flush_log_at_trx_commit,
-                    server.sync_binlog,
-                    if server.log_bin { "" } else { ", no binary log" },
-                ),
-            );
-        }
-        lines.field(
-            "durable",
-            if self.durable {
-                "yes"
-            } else {
-                "NO: these figures are not those of a database that keeps what it answered (it needs 1 and 1)"
-            },
-        );
+        lines.servers(&self.servers);
         lines.field(
             "load",
             format!(
@@ -153,15 +97,15 @@ impl CeilingReport {
             "", "transfers/s", "mysqld us/transfer", "rows/transfer", "log B/transfer"
         ));
         for (name, yardstick) in [("naive", &self.naive), ("rows", &self.rows)] {
-            let cpu = yardstick.cpu_us_per_transfer.get(MYSQL);
+            let cost = &yardstick.cost;
+            let cpu = cost.cpu_us_per_transfer.get(MYSQL);
             let cpu = cpu.map_or("not seen".to_owned(), |share| format!("{:.1}", share.total));
-            let counted = |name: &str| yardstick.mysql_per_transfer.get(name).copied();
-            let written = ["Innodb_rows_inserted", "Innodb_rows_updated", "Innodb_rows_deleted"];
-            let rows: f64 = written.iter().filter_map(|name| counted(name)).sum();
+            let log = cost.mysql_per_transfer.get("Innodb_os_log_written").copied();
             lines.line(format!(
-                "{name:<8} {:>12.0} {cpu:>22} {rows:>14.2} {:>16.0}",
+                "{name:<8} {:>12.0} {cpu:>22} {:>14.2} {:>16.0}",
                 yardstick.transfers_per_second,
-                counted("Innodb_os_log_written").unwrap_or_default(),
+                cost.rows_written(),
+                log.unwrap_or_default(),
             ));
         }
         lines.text()

@@ -22,12 +22,16 @@ use rand::{Rng, SeedableRng};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 
 const PARTITIONS: u32 = 8;
-/// Batches that wait between two stages: enough that none waits for the one before it.
+/// Batches that may wait between two stages.
 const WAITING: usize = 4;
+/// Batches of a shard that are accepted and not committed, beside those that the credits of each
+/// destination's shard gather: enough that every stage has work, and always as many, so that as
+/// much is accepted as is committed whenever one looks.
+const UNDER_WAY: usize = 8;
 const ACCOUNTS_A_TRANSACTION: usize = 1000;
 /// What an account may owe, in minor units: nobody runs out of money.
 const OVERDRAFT: i64 = 1_000_000_000_000;
@@ -41,6 +45,8 @@ pub struct Rows {
     accounts: Arc<Vec<Vec<AccountId>>>,
     batch: usize,
     committed: Arc<AtomicU64>,
+    /// A permit for each transfer that may be accepted.
+    room: Arc<Semaphore>,
 }
 
 type Batches = mpsc::Sender<Vec<Event>>;
@@ -65,7 +71,9 @@ impl Rows {
             }
         }
         let committed = Arc::new(AtomicU64::new(0));
-        Ok(Self { store, accounts: Arc::new(by_shard), batch, committed })
+        let shards = by_shard.len();
+        let room = Arc::new(Semaphore::new((UNDER_WAY + shards) * shards * batch));
+        Ok(Self { store, accounts: Arc::new(by_shard), batch, committed, room })
     }
 
     /// How many transfers are committed, counted while it runs.
@@ -77,7 +85,7 @@ impl Rows {
     /// failed.
     pub fn start(self) -> JoinSet<anyhow::Error> {
         let mut tasks = JoinSet::new();
-        let stage = Stage { store: Arc::clone(&self.store), batch: self.batch };
+        let stage = Stage { store: Arc::clone(&self.store), batch: self.batch, room: self.room };
         let shards: Vec<Shard> = self.store.map().all_shards().collect();
         let mut projections = Vec::new();
         for shard in &shards {
@@ -124,6 +132,7 @@ fn spawn(
 struct Stage {
     store: Arc<MySqlStore>,
     batch: usize,
+    room: Arc<Semaphore>,
 }
 
 impl Stage {
@@ -150,6 +159,8 @@ impl Stage {
                     fingerprint: rng.random(),
                 }
             };
+            let permits = u32::try_from(self.batch)?;
+            self.room.acquire_many(permits).await?.forget();
             let asked: Vec<Asked> = (0..self.batch).map(pick).collect();
             let events =
                 transact(&*self.store, shard, &Accept { store: &self.store, asked }).await?;
@@ -222,6 +233,7 @@ impl Stage {
         while let Some(batch) = waiting.take(&mut credited, self.batch).await {
             let committed = self.apply(shard, Kind::Commit, &batch).await?;
             counted.fetch_add(committed.len() as u64, Ordering::Relaxed);
+            self.room.add_permits(committed.len());
             project.send(&committed).await?;
         }
         Ok(())
