@@ -5,8 +5,10 @@ use super::process::{CpuTime, Machine, Processes, used};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
-/// What this process is called in reports.
+/// What this process is called in reports, where it only drives the load.
 pub const GENERATOR: &str = "bench";
+/// What the process under load is called.
+pub const HOLDFAST: &str = "holdfast";
 /// What the databases are called.
 pub const MYSQL: &str = "mysql";
 
@@ -20,11 +22,11 @@ pub struct Measured {
 }
 
 impl Measured {
-    /// This process, and the servers as far as they run on this machine.
-    pub fn new(servers: &[Server]) -> Self {
+    /// This process under the name `own`, and the servers as far as they run on this machine.
+    pub fn new(own: &str, servers: &[Server]) -> Self {
         let by_address: BTreeMap<String, &Server> =
             servers.iter().map(|server| (server.address(), server)).collect();
-        let mut processes = Processes::with_own(GENERATOR);
+        let mut processes = Processes::with_own(own);
         for address in by_address.keys() {
             processes.add_listener(MYSQL, address);
         }

@@ -1,10 +1,12 @@
-//! How many transfers have come to their end, by the counters that Holdfast's processes show at
-//! `/metrics`.
+//! How far transfers have come, by the counters that Holdfast's processes show at `/metrics`.
 
+use crate::roles::Role;
 use std::collections::BTreeMap;
 
 /// The counter of what the steps announced.
 const EVENTS: &str = "holdfast_events_total{";
+/// The counter of what the relay published.
+const PUBLISHED: &str = "holdfast_outbox_records_total{";
 const ENDS: [&str; 3] = ["transfer.committed", "transfer.rejected", "transfer.cancelled"];
 
 /// Transfers that ended, by how; counted since the processes began.
@@ -32,17 +34,34 @@ impl Finals {
 
     /// Adds what a process shows, in Prometheus' text.
     fn add(&mut self, text: &str) {
-        let lines = text.lines().filter_map(|line| line.strip_prefix(EVENTS)?.split_once("} "));
-        for (labels, value) in lines {
-            let outcome = labels.split(',').find_map(|label| label.strip_prefix("outcome=\""));
-            let outcome = outcome.map(|outcome| outcome.trim_end_matches('"'));
+        for (labels, count) in series(text, EVENTS) {
             // Only hold and commit end transfers; whoever else reads of an end announces nothing.
+            let outcome = label(labels, "outcome=\"");
             let Some(end) = ENDS.into_iter().find(|end| Some(*end) == outcome) else { continue };
-            let status = end.trim_start_matches("transfer.");
-            let count = value.trim().parse::<f64>().unwrap_or(0.0) as u64;
-            *self.0.entry(status).or_default() += count;
+            *self.0.entry(end.trim_start_matches("transfer.")).or_default() += count;
         }
     }
+}
+
+/// Labels and values of a counter.
+fn series<'a>(text: &'a str, counter: &'a str) -> impl Iterator<Item = (&'a str, u64)> {
+    let lines = text.lines().filter_map(move |line| line.strip_prefix(counter)?.split_once("} "));
+    lines.map(|(labels, value)| (labels, value.trim().parse::<f64>().unwrap_or(0.0) as u64))
+}
+
+/// The value of a label, whose beginning is its name, `=` and `"`.
+fn label<'a>(labels: &'a str, beginning: &str) -> Option<&'a str> {
+    let found = labels.split(',').find_map(|label| label.strip_prefix(beginning));
+    found.map(|value| value.trim_end_matches('"'))
+}
+
+/// Events that a role has dealt with, by what a process shows; of the relay, those it published.
+pub fn dealt_with(role: Role, text: &str) -> u64 {
+    if role == Role::Relay {
+        return series(text, PUBLISHED).map(|(_, count)| count).sum();
+    }
+    let of_role = |labels: &str| label(labels, "role=\"") == Some(role.as_str());
+    series(text, EVENTS).filter(|(labels, _)| of_role(labels)).map(|(_, count)| count).sum()
 }
 
 /// Where processes show their counters.
@@ -84,6 +103,8 @@ mod tests {
         holdfast_events_total{role=\"hold\",shard=\"0\",outcome=\"transfer.rejected\"} 5\n\
         holdfast_events_total{role=\"hold\",shard=\"0\",outcome=\"transfer.held\"} 47\n\
         holdfast_events_total{role=\"projector\",shard=\"0\",outcome=\"done\"} 99\n\
+        holdfast_outbox_records_total{shard=\"0\"} 30\n\
+        holdfast_outbox_records_total{shard=\"1\"} 22\n\
         holdfast_worker_restarts_total{role=\"hold\",shard=\"0\"} 1\n";
 
     #[test]
@@ -94,5 +115,11 @@ mod tests {
         let before = finals.clone();
         finals.add(SHOWN);
         assert_eq!(finals.since(&before), before);
+    }
+
+    #[test]
+    fn what_a_role_has_dealt_with_is_added_up_over_shards_and_outcomes() {
+        let all = [Role::Relay, Role::Hold, Role::Commit, Role::Projector, Role::Credit];
+        assert_eq!(all.map(|role| dealt_with(role, SHOWN)), [52, 52, 42, 99, 0]);
     }
 }

@@ -14,8 +14,9 @@ mod latency;
 pub mod load;
 pub mod metrics;
 pub mod mysql;
-mod process;
+pub mod process;
 pub mod replay;
+pub mod stages;
 mod text;
 
 pub use client::{Api, ApiError};

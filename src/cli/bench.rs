@@ -1,15 +1,17 @@
 //! `bench`: load on a running Holdfast, and what its callers saw.
 
 use super::bench_ceiling::{self, CeilingCommand};
+use super::bench_stages::{self, StagesCommand};
 use super::exit::{Ended, Failure, Outcome};
 use super::output::{OutputArgs, print, value};
 use super::target::TargetArgs;
 use super::{ConfigArgs, examples};
 use crate::bench::Api;
-use crate::bench::cost::Measured;
+use crate::bench::cost::{GENERATOR, HOLDFAST, Measured};
 use crate::bench::load::{Instruments, Load, LoadReport, Mix, Pace, Target, load};
 use crate::bench::metrics::Scraper;
 use crate::bench::mysql::Server;
+use crate::bench::process::Processes;
 use crate::bench::replay::{ReplayReport, Row, replay};
 use crate::config::Config;
 use crate::domain::AccountId;
@@ -45,6 +47,8 @@ pub struct BenchCommand {
 enum Other {
     /// Measure what MySQL alone can do: a plain stored procedure, and the pipeline's rows
     Ceiling(CeilingCommand),
+    /// Measure each stage of the pipeline alone, on configured services and with no role running
+    Stages(StagesCommand),
 }
 
 /// The load, where nothing else is measured.
@@ -180,6 +184,7 @@ fn process(text: &str) -> Result<(String, u32), String> {
 pub async fn run(command: BenchCommand, args: &ConfigArgs) -> Ended {
     match command.other {
         Some(Other::Ceiling(ceiling)) => bench_ceiling::run(ceiling, args).await,
+        Some(Other::Stages(stages)) => bench_stages::run(stages, args).await,
         None => run_load(command.load, args).await,
     }
 }
@@ -245,20 +250,10 @@ async fn instruments(
     config: &Config,
     target: &Target,
 ) -> Result<Instruments, Failure> {
-    let shards = config.mysql.iter().flat_map(|mysql| &mysql.shards);
-    let servers: Vec<Server> =
-        shards.map(|url| Server::new(url.expose())).collect::<Result<_, _>>()?;
-    let mut measured = Measured::new(&servers);
+    let mut measured = Measured::new(GENERATOR, &servers(config)?);
     let processes = &mut measured.processes;
-    processes.add_listener("holdfast", &target.address());
-    if config.mysql.is_some() {
-        for broker in &config.kafka.brokers {
-            processes.add_listener("kafka", broker);
-        }
-        if let Some(redis) = &config.redis {
-            processes.add_listener("redis", &address_of(redis.url.expose()));
-        }
-    }
+    processes.add_listener(HOLDFAST, &target.address());
+    add_services(config, processes);
     let mut named: BTreeMap<&str, Vec<u32>> = BTreeMap::new();
     for (name, pid) in &command.process {
         named.entry(name).or_default().push(*pid);
@@ -274,6 +269,25 @@ async fn instruments(
         measured,
         map: map(command, args, config).await?,
     })
+}
+
+/// The servers of the configured shards, one for each shard.
+pub(super) fn servers(config: &Config) -> anyhow::Result<Vec<Server>> {
+    let shards = config.mysql.iter().flat_map(|mysql| &mysql.shards);
+    shards.map(|url| Server::new(url.expose())).collect()
+}
+
+/// The configured services beside MySQL.
+pub(super) fn add_services(config: &Config, processes: &mut Processes) {
+    if config.mysql.is_none() {
+        return;
+    }
+    for broker in &config.kafka.brokers {
+        processes.add_listener("kafka", broker);
+    }
+    if let Some(redis) = &config.redis {
+        processes.add_listener("redis", &address_of(redis.url.expose()));
+    }
 }
 
 /// `host:port` of a Redis.

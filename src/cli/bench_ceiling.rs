@@ -1,6 +1,6 @@
 //! `bench ceiling`: what MySQL alone can do, to compare Holdfast's figures with.
 
-use super::bench::Progress;
+use super::bench::{self, Progress};
 use super::exit::{Ended, Failure, Outcome};
 use super::output::{OutputArgs, print, value};
 use super::{ConfigArgs, examples};
@@ -69,10 +69,11 @@ fn servers(given: &[String], args: &ConfigArgs) -> Result<Vec<Server>, Failure> 
         return given.iter().map(parse).collect();
     }
     let loaded = config::load(&Sources::of_process(args.config.clone(), Vec::new()));
-    let Some(mysql) = loaded.config.map_err(Failure::Configuration)?.mysql else {
+    let config = loaded.config.map_err(Failure::Configuration)?;
+    if config.mysql.is_none() {
         let words =
             "name a server with --mysql mysql://user:password@host:port, once for each shard";
         return Err(Failure::Usage(words.to_owned()));
-    };
-    Ok(mysql.shards.iter().map(|url| Server::new(url.expose())).collect::<Result<_, _>>()?)
+    }
+    Ok(bench::servers(&config)?)
 }

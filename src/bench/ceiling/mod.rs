@@ -6,7 +6,7 @@ mod rows;
 
 pub use report::{CeilingReport, Yardstick};
 
-use super::cost::{Measured, Spent};
+use super::cost::{GENERATOR, Measured, Spent};
 use super::mysql::{Server, naive};
 use crate::random;
 use anyhow::bail;
@@ -64,7 +64,7 @@ struct Yard<'a> {
 impl<'a> Yard<'a> {
     fn new(ceiling: &'a Ceiling) -> Self {
         let name = format!("holdfast_bench_{:08x}", random::bits() >> 32);
-        let measured = Measured::new(&ceiling.servers);
+        let measured = Measured::new(GENERATOR, &ceiling.servers);
         let shards = (0..ceiling.servers.len()).map(|shard| format!("{name}_{shard}")).collect();
         Self { ceiling, measured, naive: format!("{name}_naive"), shards }
     }

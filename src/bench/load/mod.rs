@@ -124,7 +124,7 @@ pub async fn load(
     let facts = instruments.measured.facts().await?;
     let watch = Watch::new(instruments, load.drain);
     let (record, watched) = watch.run(orders, stop, told).await?;
-    Ok(LoadReport::new(load, instruments, facts, record, watched))
+    Ok(LoadReport::new(load, instruments, facts, &record, &watched))
 }
 
 fn pairs(load: &Load, map: Option<&ShardMap>, names: &Names) -> Pairs {

@@ -1,9 +1,9 @@
 //! What a run comes to.
 
 use super::record::{Record, WINDOW};
-use super::watch::{HOLDFAST, Tick, Watched};
+use super::watch::{Tick, Watched};
 use super::{Instruments, Load, Pace};
-use crate::bench::cost::Cost;
+use crate::bench::cost::{Cost, HOLDFAST};
 use crate::bench::host::Host;
 use crate::bench::latency::{Latency, LatencyRow};
 use crate::bench::mysql::ServerFacts;
@@ -183,8 +183,8 @@ impl LoadReport {
         load: &Load,
         instruments: &Instruments,
         servers: Vec<ServerFacts>,
-        record: Record,
-        watched: Watched,
+        record: &Record,
+        watched: &Watched,
     ) -> Self {
         let (began, sent) = (watched.began(), watched.ended());
         let (mut accept, mut complete) = (Latency::default(), Latency::default());
@@ -229,9 +229,9 @@ impl LoadReport {
                 .map
                 .as_ref()
                 .map(|_| record.crossed as f64 / record.sent.max(1) as f64),
-            windows: windows(&record, &watched, length),
+            windows: windows(record, watched, length),
             cost: Cost::between(before, after, committed.unwrap_or(record.accepted)),
-            memory: memory(&watched),
+            memory: memory(watched),
         }
     }
 

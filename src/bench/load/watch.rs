@@ -3,7 +3,7 @@
 use super::Instruments;
 use super::generator::{Orders, send};
 use super::record::{Record, Seen};
-use crate::bench::cost::Spent;
+use crate::bench::cost::{HOLDFAST, Spent};
 use crate::bench::metrics::{Finals, Scraper};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -17,8 +17,6 @@ const EVERY: Duration = Duration::from_secs(1);
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 /// No end in this time, and nobody waits for more: they are counted somewhere else.
 const NO_MORE: Duration = Duration::from_secs(10);
-/// What the process under load is called.
-pub const HOLDFAST: &str = "holdfast";
 
 /// At a moment of the run.
 #[derive(Clone, Debug)]
