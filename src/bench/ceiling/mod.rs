@@ -2,7 +2,7 @@
 //! ratio, which means the same on a fast machine, a slow one and a noisy one.
 
 mod report;
-mod rows;
+pub mod rows;
 
 pub use report::{CeilingReport, Yardstick};
 
