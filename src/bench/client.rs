@@ -1,6 +1,11 @@
-//! The few calls of the API that a load needs.
+//! The few calls of the API that are made beside a load.
 
 use serde_json::{Value, json};
+use std::time::Duration;
+
+/// How often accounts are asked for, and how long in between.
+const ATTEMPTS: u32 = 50;
+const AGAIN: Duration = Duration::from_millis(200);
 
 /// A running Holdfast.
 #[derive(Clone)]
@@ -25,6 +30,13 @@ pub enum ApiError {
         /// The problem's code.
         code: String,
     },
+}
+
+impl ApiError {
+    /// Whether the same call may be taken later.
+    fn may_pass(&self) -> bool {
+        matches!(self, Self::Refused { status: 429 | 503, .. })
+    }
 }
 
 /// What became of a transfer that was sent.
@@ -53,20 +65,30 @@ impl Api {
         Ok(Self { client, base: base.trim_end_matches('/').to_owned() })
     }
 
-    /// Creates accounts; those that exist with the same attributes are fine.
+    /// Creates accounts; those that exist with the same attributes are fine. What is told to come
+    /// later comes later, for a while.
     pub async fn create_accounts(&self, accounts: &[Value]) -> Result<(), ApiError> {
         for chunk in accounts.chunks(1000) {
-            let answer = self.post("/v1/accounts/batch", &json!({ "accounts": chunk })).await?;
-            for result in answer["results"].as_array().into_iter().flatten() {
-                let status = result["status"].as_u64().unwrap_or(0) as u16;
-                if status >= 300 {
-                    let code = result["error"]["code"].as_str().unwrap_or("unknown").to_owned();
-                    return Err(ApiError::Refused {
-                        call: "creating an account".to_owned(),
-                        status,
-                        code,
-                    });
+            let mut attempt = 0;
+            while let Err(error) = self.create_some(chunk).await {
+                attempt += 1;
+                if attempt >= ATTEMPTS || !error.may_pass() {
+                    return Err(error);
                 }
+                tokio::time::sleep(AGAIN).await;
+            }
+        }
+        Ok(())
+    }
+
+    async fn create_some(&self, accounts: &[Value]) -> Result<(), ApiError> {
+        let answer = self.post("/v1/accounts/batch", &json!({ "accounts": accounts })).await?;
+        for result in answer["results"].as_array().into_iter().flatten() {
+            let status = result["status"].as_u64().unwrap_or(0) as u16;
+            if status >= 300 {
+                let code = result["error"]["code"].as_str().unwrap_or("unknown").to_owned();
+                let call = "creating an account".to_owned();
+                return Err(ApiError::Refused { call, status, code });
             }
         }
         Ok(())
@@ -83,18 +105,6 @@ impl Api {
                 Sent::of(status, &result["transfer"], &result["error"])
             })
             .collect())
-    }
-
-    /// Sends one transfer; with `wait` the answer comes when it is final, after 30 s at the latest.
-    pub async fn send(&self, transfer: &Value, wait: bool) -> Result<Sent, ApiError> {
-        let mut call = self.client.post(format!("{}/v1/transfers", self.base)).json(transfer);
-        if wait {
-            call = call.header("Prefer", "wait=30");
-        }
-        let answer = call.send().await?;
-        let status = answer.status().as_u16();
-        let body: Value = answer.json().await?;
-        Ok(Sent::of(status, &body, &body))
     }
 
     async fn post(&self, path: &str, body: &Value) -> Result<Value, ApiError> {

@@ -1,15 +1,22 @@
-//! A load generator for a running Holdfast: what a caller sees, over HTTP, nothing else.
+//! Measuring: load on a running Holdfast over HTTP, and what MySQL alone can do beside it.
 //!
-//! Load is open-loop: a request's latency counts from the moment it was due, so that a server that
-//! stalls cannot hide it (no coordinated omission). Each transfer is sent once, and once more with
-//! the same key and `Prefer: wait` to learn when its end is visible to its caller.
+//! The load is open-loop: a request's latency counts from the moment it was due, so that a server
+//! that stalls cannot hide it (no coordinated omission). What callers see of the end is learnt from
+//! a sample that is sent once more with the same key and `Prefer: wait`; how many end is read from
+//! the processes' own counters. The generator shares its machine with what it measures: one thread,
+//! few objects, and its own processor time in the report.
 
+pub mod ceiling;
 mod client;
-mod load;
-mod replay;
-mod report;
+pub mod cost;
+mod host;
+mod latency;
+pub mod load;
+pub mod metrics;
+pub mod mysql;
+pub mod process;
+pub mod replay;
+pub mod stages;
+mod text;
 
 pub use client::{Api, ApiError};
-pub use load::{Load, steady};
-pub use replay::{Row, replay};
-pub use report::{Latency, Report};

@@ -4,6 +4,8 @@ pub mod account;
 mod account_import;
 pub mod audit;
 pub mod bench;
+mod bench_ceiling;
+mod bench_stages;
 pub mod cluster;
 pub mod config;
 mod csv_file;

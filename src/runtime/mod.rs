@@ -6,8 +6,8 @@ mod door;
 pub mod migration;
 mod process;
 mod readiness;
-mod stop;
-mod supervisor;
+pub(crate) mod stop;
+pub(crate) mod supervisor;
 mod waiting;
 
 pub use process::{ANYBODY, dev, serve};

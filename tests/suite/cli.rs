@@ -1,5 +1,7 @@
 //! The command line as its users have it: the built program, its exit codes and what it prints.
 
+mod bench;
+mod bench_servers;
 mod configuration;
 mod documents;
 mod embedded;

@@ -7,7 +7,7 @@ use std::process::Command;
 pub struct Dev {
     pub program: Program,
     running: Running,
-    address: String,
+    pub address: String,
     greeting: String,
 }
 

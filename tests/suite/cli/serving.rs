@@ -11,7 +11,7 @@ use std::time::Instant;
 use tokio::task::JoinHandle;
 
 /// Two empty databases and a prefix of topics that nobody else has.
-async fn fresh() -> (Program, Vec<String>) {
+pub async fn fresh() -> (Program, Vec<String>) {
     let urls = vec![fresh_database(0).await, fresh_database(1).await];
     let program = Program::new()
         .with("HOLDFAST_KAFKA_BROKERS", &services().await.kafka)

@@ -1,7 +1,10 @@
 //! Transfers from a file through the batch call, as fast as they are taken.
 
+mod report;
+
+pub use report::ReplayReport;
+
 use super::client::{Api, ApiError, Sent};
-use super::report::Report;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -44,9 +47,9 @@ pub async fn replay(
     rows: &[Row],
     batch: usize,
     concurrency: usize,
-) -> Result<Report, ApiError> {
+) -> Result<ReplayReport, ApiError> {
     let transfers: Vec<Value> = rows.iter().map(Row::json).collect();
-    let mut report = Report::default();
+    let mut report = ReplayReport::default();
     let began = Instant::now();
     let mut sending = JoinSet::new();
     let mut answers = Vec::new();
@@ -78,15 +81,6 @@ pub async fn replay(
     }
     report.finishing = began.elapsed();
     Ok(report)
-}
-
-/// Sends transfers and waits until all are final.
-pub(super) async fn until_final(
-    api: &Api,
-    transfers: &[Value],
-    batch: usize,
-) -> Result<(), ApiError> {
-    ends(api, transfers, batch).await.map(drop)
 }
 
 /// Repeats transfers until each is final; their final statuses. Refused ones are left out.
