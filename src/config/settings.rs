@@ -208,7 +208,7 @@ pub const SETTINGS: &[Setting] = &[
         "outbox_poll",
         Some("4ms"),
         "a duration from 1ms to 1m, such as 4ms",
-        "How often a relay that shares no process with ingress looks for new outbox records.",
+        "How soon a relay looks for outbox records that ingress in another process may have written; up to 16 times as long while it finds none.",
     ),
     setting(
         "batch",

@@ -21,8 +21,9 @@ use crate::context::Context;
 use crate::domain::{AccountId, Event, EventType, Input, Outcome, Shard};
 use crate::roles::Role;
 use crate::store::{Identity, StoreError, Tx, Work, transact};
-use crate::worker::{Step, write_plan};
+use crate::worker::{Step, write_plan, write_unread_plan};
 use async_trait::async_trait;
+use std::collections::HashMap;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
@@ -73,14 +74,19 @@ struct CreditBatch<'a> {
 impl Work for CreditBatch<'_> {
     type Output = Vec<Outcome>;
 
-    async fn run(&self, tx: &mut dyn Tx, _attempt: u32) -> Result<Vec<Outcome>, StoreError> {
+    /// The pivots are read only where one was there already, and could not be inserted.
+    async fn run(&self, tx: &mut dyn Tx, attempt: u32) -> Result<Vec<Outcome>, StoreError> {
         let terms = || self.batch.iter().map(|input| &input.event.terms);
         let destinations = terms().map(|terms| terms.destination.clone()).collect();
         let accounts = tx.lock_accounts(&destinations).await?;
         let ids: Vec<_> = terms().map(|terms| terms.id).collect();
-        let pivots = tx.pivots(&ids).await?;
+        let pivots = if attempt == 0 { HashMap::new() } else { tx.pivots(&ids).await? };
         let plan = decide(self.batch, &accounts, &pivots, &self.identity.stamp(tx.now()));
-        write_plan(tx, &plan).await?;
+        if attempt == 0 {
+            write_unread_plan(tx, &plan).await?;
+        } else {
+            write_plan(tx, &plan).await?;
+        }
         Ok(plan.outcomes)
     }
 }

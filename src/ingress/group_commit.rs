@@ -28,7 +28,7 @@ const LOOKS_AFTER_UNKNOWN: u32 = 2;
 /// that is dropped.
 pub(super) fn start(context: Arc<Context>, shard: Shard, pressure: Arc<Pressure>) -> Entrance {
     let (entrance, queue) = queue(shard);
-    tokio::spawn(Lane { context, shard, pressure }.run(queue));
+    tokio::spawn(Lane { context, shard, pressure, repeats: false }.run(queue));
     entrance
 }
 
@@ -36,10 +36,13 @@ struct Lane {
     context: Arc<Context>,
     shard: Shard,
     pressure: Arc<Pressure>,
+    /// Whether the last group commit met claims that were there already. The next is then likely
+    /// to meet some too.
+    repeats: bool,
 }
 
 impl Lane {
-    async fn run(self, mut queue: Queue) {
+    async fn run(mut self, mut queue: Queue) {
         while let Some(batch) = queue.collect().await {
             let (asked, answers): (Vec<_>, Vec<_>) = batch.into_iter().map(Waiting::taken).unzip();
             metrics::histogram!("holdfast_group_commit_size").record(asked.len() as f64);
@@ -55,12 +58,11 @@ impl Lane {
         }
     }
 
-    async fn commit(&self, asked: Vec<Asked>) -> Vec<Answer> {
-        let work = Intake {
-            context: &self.context,
-            asked: &asked,
-            closed: self.pressure.is_high(self.shard),
-        };
+    async fn commit(&mut self, asked: Vec<Asked>) -> Vec<Answer> {
+        let closed = self.pressure.is_high(self.shard);
+        let reversals = asked.iter().any(|asked| asked.request.reverses.is_some());
+        let look_first = self.repeats || closed || reversals;
+        let mut work = Intake { context: &self.context, asked: &asked, look_first, closed };
         let mut result = transact(&*self.context.store, self.shard, &work).await;
         let mut unknown = false;
         for _ in 0..LOOKS_AFTER_UNKNOWN {
@@ -68,11 +70,12 @@ impl Lane {
                 break;
             }
             // The claims tell: whichever of the two transactions is first, the other finds them.
-            unknown = true;
+            (unknown, work.look_first) = (true, true);
             result = transact(&*self.context.store, self.shard, &work).await;
         }
         match result {
             Ok(taken) => {
+                self.repeats = taken.new < asked.len();
                 if taken.new > 0 {
                     crash::at(Role::Ingress, Place::Accepted);
                     self.pressure.accepted(self.shard, taken.new);
@@ -152,6 +155,9 @@ fn doubted(answer: Answer) -> Answer {
 struct Intake<'a> {
     context: &'a Context,
     asked: &'a [Asked],
+    /// Claims are looked up before anything is written. Without it all are taken for new, and where
+    /// one is not, its insert fails and the transaction is run again with it.
+    look_first: bool,
     /// Nothing new is accepted; repeats are answered all the same.
     closed: bool,
 }
@@ -175,11 +181,12 @@ enum Decision {
 impl Work for Intake<'_> {
     type Output = Taken;
 
-    async fn run(&self, tx: &mut dyn Tx, _attempt: u32) -> Result<Taken, StoreError> {
+    async fn run(&self, tx: &mut dyn Tx, attempt: u32) -> Result<Taken, StoreError> {
         let began = Instant::now();
         let keys: BTreeSet<_> = self.asked.iter().map(Asked::claim).collect();
         let keys: Vec<_> = keys.into_iter().collect();
-        let mut claims = tx.claims(&keys).await?;
+        let look = self.look_first || attempt > 0;
+        let mut claims = if look { tx.claims(&keys).await? } else { HashMap::new() };
         if self.closed && claims.len() < keys.len() {
             return Ok(self.repeats_only(tx.shard(), &claims));
         }

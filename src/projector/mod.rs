@@ -25,6 +25,14 @@ use tokio_util::task::AbortOnDropHandle;
 const PAGE: u32 = 1000;
 const PAGE_INTERVAL: Duration = Duration::from_secs(1);
 
+/// From so many events on, a lane is busy: it then writes in rounds, and one row of an account
+/// stands for all its versions since the last.
+const BUSY: usize = 64;
+/// Between two rounds.
+const ROUND: Duration = Duration::from_millis(500);
+/// A round holds so many batches of the other steps.
+const BATCHES: usize = 8;
+
 /// Runs the role for one shard until `stop`, through every outage.
 pub async fn run(
     context: Arc<Context>,
@@ -76,6 +84,14 @@ impl Step for Projector {
 
     fn one_event_a_transfer(&self) -> bool {
         false
+    }
+
+    fn most(&self, batch: usize) -> usize {
+        batch * BATCHES
+    }
+
+    fn pause(&self, events: usize) -> Duration {
+        if events < BUSY { Duration::ZERO } else { ROUND }
     }
 
     async fn apply(&self, lane: Shard, batch: &[Input]) -> Result<Vec<Outcome>, StoreError> {

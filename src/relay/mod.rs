@@ -23,6 +23,8 @@ use tokio_util::sync::CancellationToken;
 const ROWS: u32 = 32;
 /// Acknowledged rows that may wait to be marked before publishing waits for them.
 const MOST_UNMARKED: usize = 512;
+/// The longest pause of a relay that nobody tells of rows, as a multiple of the shortest.
+const MOST_PATIENT: u32 = 16;
 const LEASE: Duration = Duration::from_secs(10);
 const RENEW_AFTER: Duration = Duration::from_secs(3);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
@@ -81,6 +83,9 @@ struct Relay {
     marking: Option<Marking>,
     renewed: Option<Instant>,
     published: bool,
+    /// How long it waits for ingress in this process before it looks unasked.
+    pause: Duration,
+    unasked: bool,
 }
 
 impl Relay {
@@ -92,6 +97,8 @@ impl Relay {
             marking: None,
             renewed: None,
             published: false,
+            pause: Duration::ZERO,
+            unasked: false,
         }
     }
 
@@ -110,6 +117,7 @@ impl Relay {
             let limit = ROWS + u32::try_from(self.acknowledged.len()).unwrap_or(ROWS);
             let mut rows = self.context.store.outbox(self.shard, 0, limit).await?;
             rows.retain(|row| !self.acknowledged.contains(&row.id));
+            self.looked(!rows.is_empty());
             if rows.is_empty() {
                 self.mark().await?;
                 self.wait(stop).await;
@@ -136,12 +144,22 @@ impl Relay {
     }
 
     /// Until there may be more: told by ingress in this process, or after a few milliseconds.
-    async fn wait(&self, stop: &CancellationToken) {
+    async fn wait(&mut self, stop: &CancellationToken) {
+        let shortest = self.context.policy.outbox_poll;
+        self.pause = self.pause.clamp(shortest, shortest * MOST_PATIENT);
         tokio::select! {
             biased;
             () = stop.cancelled() => {}
             () = self.context.wake.outbox_of(self.shard) => {}
-            () = tokio::time::sleep(self.context.policy.outbox_poll) => {}
+            () = tokio::time::sleep(self.pause) => self.unasked = true,
+        }
+    }
+
+    /// Learns from a look that nobody asked for: where ingress is in other processes the next comes
+    /// soon, where it is not each takes twice as long as the last.
+    fn looked(&mut self, found: bool) {
+        if std::mem::take(&mut self.unasked) {
+            self.pause = if found { Duration::ZERO } else { self.pause * 2 };
         }
     }
 

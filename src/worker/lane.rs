@@ -94,8 +94,8 @@ impl Lane {
         Self { entrance }
     }
 
-    /// The queue needs no bound of its own: the worker takes nothing from its consumer while it has
-    /// six batches in flight, over all lanes.
+    /// The queue needs no bound of its own: what the worker has in flight is bounded, over all
+    /// lanes.
     pub fn enter(&self, entered: Entered) {
         // The task ends only after this sender is dropped.
         let _ = self.entrance.send(entered);
@@ -160,7 +160,11 @@ type Applied = JoinHandle<Result<Vec<Outcome>, StoreError>>;
 impl LaneTask {
     async fn run(mut self) {
         while let Some(batch) = self.collect().await {
+            let pause = self.shared.step.pause(batch.events.len());
             self.process(batch).await;
+            if !pause.is_zero() {
+                tokio::time::sleep(pause).await;
+            }
         }
     }
 
@@ -172,8 +176,9 @@ impl LaneTask {
         while let Ok(entered) = self.inbox.try_recv() {
             self.waiting.push_back(entered);
         }
-        let policy = &self.shared.context.policy;
-        Some(take_batch(&mut self.waiting, policy.batch, self.shared.step.one_event_a_transfer()))
+        let step = &self.shared.step;
+        let most = step.most(self.shared.context.policy.batch);
+        Some(take_batch(&mut self.waiting, most, step.one_event_a_transfer()))
     }
 
     async fn process(&mut self, batch: Batch) {

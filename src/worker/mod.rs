@@ -2,10 +2,11 @@
 //! offset, in this order, each for a whole batch.
 //!
 //! Events are sorted into lanes, one for each shard that is written to. A lane has one transaction
-//! in flight and takes for the next what has come meanwhile; there is no timer. An offset is
-//! committed once the event and all before it in its partition are done and what they emitted is
-//! acknowledged, or were let go. Whatever breaks (consumer, producer, a revoked partition that did
-//! not drain), the worker begins again from the committed offsets: every step is idempotent.
+//! in flight and takes for the next what has come meanwhile; there is no timer, but for the
+//! projector's rounds. An offset is committed once the event and all before it in its partition are
+//! done and what they emitted is acknowledged, or were let go. Whatever breaks (consumer, producer,
+//! a revoked partition that did not drain), the worker begins again from the committed offsets:
+//! every step is idempotent.
 
 mod intake;
 mod lane;
@@ -58,6 +59,16 @@ pub trait Step: Send + Sync + 'static {
     /// Whether one batch must hold each transfer once.
     fn one_event_a_transfer(&self) -> bool {
         true
+    }
+
+    /// Events that one batch may hold, where the policy says `batch`.
+    fn most(&self, batch: usize) -> usize {
+        batch
+    }
+
+    /// How long its lane gathers events after a batch of so many.
+    fn pause(&self, _events: usize) -> Duration {
+        Duration::ZERO
     }
 
     /// Applies a batch of one lane, each transfer once; one outcome for each input, in order.
@@ -167,8 +178,9 @@ struct Worker {
 impl Worker {
     async fn consume(&mut self, stop: &CancellationToken) -> Result<(), Broken> {
         let batch = self.lane_context.context.policy.batch;
+        let bound = (batch * BATCHES_IN_FLIGHT).max(2 * self.lane_context.step.most(batch));
         loop {
-            let room = self.tracker.in_flight() < batch * BATCHES_IN_FLIGHT;
+            let room = self.tracker.in_flight() < bound;
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return self.drain(|_, _| true).await,

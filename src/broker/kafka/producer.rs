@@ -8,13 +8,16 @@ use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
-use rdkafka::producer::{
-    BaseRecord, Producer as _, ProducerContext, PurgeConfig, ThreadedProducer,
-};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext, PurgeConfig};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
+
+/// How long its thread waits for delivery reports before it looks whether it is to end. The last
+/// millisecond of each wait is spent spinning (rdkafka 0.39), so that short ones are expensive.
+const POLL: Duration = Duration::from_secs(1);
 
 /// One call of `send`.
 struct Call {
@@ -103,16 +106,28 @@ impl ProducerContext for Deliveries {
 pub(super) struct KafkaProducer {
     settings: Arc<KafkaSettings>,
     /// There until it is dropped.
-    client: Option<ThreadedProducer<Deliveries>>,
+    client: Option<Arc<BaseProducer<Deliveries>>>,
+    stopped: Arc<AtomicBool>,
 }
 
 impl KafkaProducer {
     pub(super) fn create(settings: Arc<KafkaSettings>) -> KafkaResult<Self> {
-        let client = settings.producer().create_with_context(Deliveries::default())?;
-        Ok(Self { settings, client: Some(client) })
+        let client: BaseProducer<Deliveries> =
+            settings.producer().create_with_context(Deliveries::default())?;
+        let (client, stopped) = (Arc::new(client), Arc::new(AtomicBool::new(false)));
+        let (polled, stop) = (Arc::clone(&client), Arc::clone(&stopped));
+        std::thread::Builder::new()
+            .name("kafka-producer".to_owned())
+            .spawn(move || {
+                while !stop.load(Ordering::Acquire) {
+                    polled.poll(POLL);
+                }
+            })
+            .map_err(|error| KafkaError::ClientCreation(error.to_string()))?;
+        Ok(Self { settings, client: Some(client), stopped })
     }
 
-    fn client(&self) -> &ThreadedProducer<Deliveries> {
+    fn client(&self) -> &BaseProducer<Deliveries> {
         self.client.as_ref().expect("it is only taken by drop")
     }
 
@@ -177,13 +192,13 @@ impl Producer for KafkaProducer {
 }
 
 impl Drop for KafkaProducer {
-    /// Throws away what is queued. librdkafka needs up to half a second for that, so it happens on
-    /// a thread of its own.
+    /// Throws away what is queued. librdkafka blocks at its end, so its thread has the last
+    /// reference.
     fn drop(&mut self) {
         self.deliveries().die("the producer was dropped");
         if let Some(client) = self.client.take() {
             client.purge(PurgeConfig::default().queue().inflight());
-            std::thread::spawn(move || drop(client));
         }
+        self.stopped.store(true, Ordering::Release);
     }
 }

@@ -158,7 +158,7 @@ pub(super) const STATEMENTS: Statements = Statements {
         " STRAIGHT_JOIN transaction_status t FORCE INDEX (PRIMARY) ON t.id = UNHEX(v.id) \
          AND t.source = v.source AND t.amount = v.amount AND t.currency = v.currency \
          AND t.state = ? SET t.state = 2, t.held_at = ?, t.hold_deadline = ?, \
-         t.hold_offset = v.offset, t.hold_attempt = v.attempt"
+         t.hold_offset = COALESCE(v.offset, -1), t.hold_attempt = v.attempt"
     ),
     end_transfers: concat!(
         "UPDATE ",
@@ -166,9 +166,9 @@ pub(super) const STATEMENTS: Statements = Statements {
         " STRAIGHT_JOIN transaction_status t FORCE INDEX (PRIMARY) ON t.id = UNHEX(v.id) \
          AND t.source = v.source AND t.amount = v.amount AND t.currency = v.currency \
          AND t.state = ? SET t.state = ?, t.reason = ?, t.completed_at = ?, \
-         t.hold_offset = IF(?, v.offset, t.hold_offset), \
+         t.hold_offset = IF(?, COALESCE(v.offset, -1), t.hold_offset), \
          t.hold_attempt = IF(?, v.attempt, t.hold_attempt), \
-         t.final_offset = v.offset, t.final_attempt = v.attempt"
+         t.final_offset = COALESCE(v.offset, -1), t.final_attempt = v.attempt"
     ),
     outgoing: concat!(
         "SELECT ",

@@ -20,19 +20,23 @@ macro_rules! balance_columns {
     };
 }
 
+// A time 0 and an offset -1 are none: where they have a fixed length, a row changes its state in
+// place.
 macro_rules! transfer_columns {
     () => {
         "t.id, t.source, t.destination, t.amount, t.currency, t.reverses, t.state, t.reason, \
-         t.requested_at, t.held_at, t.hold_deadline, t.completed_at"
+         t.requested_at, NULLIF(t.held_at, 0), NULLIF(t.hold_deadline, 0), \
+         NULLIF(t.completed_at, 0)"
     };
 }
 
 macro_rules! transfer_record_columns {
     () => {
         "t.id, t.source, t.destination, t.amount, t.currency, t.reverses, t.state, t.reason, \
-         t.requested_at, t.held_at, t.hold_deadline, t.completed_at, t.client, \
-         t.idempotency_key, t.description, t.reference, t.metadata, t.hold_offset, \
-         t.hold_attempt, t.final_offset, t.final_attempt"
+         t.requested_at, NULLIF(t.held_at, 0), NULLIF(t.hold_deadline, 0), \
+         NULLIF(t.completed_at, 0), t.client, t.idempotency_key, t.description, t.reference, \
+         t.metadata, NULLIF(t.hold_offset, -1), t.hold_attempt, NULLIF(t.final_offset, -1), \
+         t.final_attempt"
     };
 }
 
@@ -46,7 +50,7 @@ macro_rules! entry_columns {
 macro_rules! source_fact_columns {
     () => {
         "t.id, t.source, t.destination, t.amount, t.currency, t.reverses, t.state, d.amount, \
-         t.completed_at"
+         NULLIF(t.completed_at, 0)"
     };
 }
 

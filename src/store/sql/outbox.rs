@@ -1,4 +1,8 @@
-//! The outbox's payload: the records of one transaction as a JSON array, written and read whole.
+//! The outbox's payload: the records of one transaction, written and read whole.
+//!
+//! `FORMAT`, then each record: partition and timestamp, then topic, key and value, then how many
+//! headers it has and their names and values. Numbers are little-endian; texts and values come
+//! after their length, a `u32`.
 
 use super::SqlStore;
 use super::driver::{Arg, Driver};
@@ -6,25 +10,10 @@ use super::row::Row;
 use crate::broker::{Record, Topic};
 use crate::domain::{Partition, Shard, Timestamp};
 use crate::store::{OutboxRow, StoreError};
-use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
-use std::borrow::Cow;
 
-/// A record as it is stored. An event is JSON itself and is kept as it is; what is not canonical
-/// JSON is kept as text.
-#[derive(Serialize, Deserialize)]
-struct Stored<'a> {
-    topic: Cow<'a, str>,
-    partition: u32,
-    key: Cow<'a, str>,
-    #[serde(borrow, skip_serializing_if = "Option::is_none", default)]
-    value: Option<&'a RawValue>,
-    #[serde(borrow, skip_serializing_if = "Option::is_none", default)]
-    text: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    headers: Vec<(Cow<'a, str>, Cow<'a, str>)>,
-    at: i64,
-}
+const FORMAT: u8 = 1;
+/// Bytes of a payload that cannot be read that its dead letter shows.
+const SHOWN: usize = 1000;
 
 impl<D: Driver> SqlStore<D> {
     pub(super) async fn delete_outbox(&self, shard: Shard, ids: &[u64]) -> Result<(), StoreError> {
@@ -37,66 +26,88 @@ impl<D: Driver> SqlStore<D> {
     }
 }
 
-pub(super) fn encode(shard: Shard, records: &[Record]) -> Result<Vec<u8>, StoreError> {
-    let stored: Option<Vec<Stored<'_>>> = records.iter().map(stored).collect();
-    let stored = stored.ok_or_else(|| StoreError::Failed {
-        shard,
-        detail: "an outbox record's value is not UTF-8".to_owned(),
-    })?;
-    Ok(serde_json::to_vec(&stored).expect("records are strings, integers and valid JSON"))
+pub(super) fn encode(records: &[Record]) -> Vec<u8> {
+    let mut out =
+        Vec::with_capacity(1 + records.iter().map(|one| one.bytes() + 128).sum::<usize>());
+    out.push(FORMAT);
+    for record in records {
+        out.extend(record.partition.0.to_le_bytes());
+        out.extend(record.timestamp.micros().to_le_bytes());
+        put(&mut out, record.topic.to_string().as_bytes());
+        put(&mut out, record.key.as_bytes());
+        put(&mut out, &record.value);
+        put_length(&mut out, record.headers.len());
+        for (name, value) in &record.headers {
+            put(&mut out, name.as_bytes());
+            put(&mut out, value.as_bytes());
+        }
+    }
+    out
 }
 
-fn stored(record: &Record) -> Option<Stored<'_>> {
-    let text = std::str::from_utf8(&record.value).ok()?;
-    let raw: Option<&RawValue> = serde_json::from_str(text).ok();
-    let value = raw.filter(|raw| raw.get() == text && text != "null");
-    Some(Stored {
-        topic: record.topic.to_string().into(),
-        partition: record.partition.0,
-        key: record.key.as_str().into(),
-        text: value.is_none().then(|| text.into()),
-        value,
-        headers: record
-            .headers
-            .iter()
-            .map(|(name, value)| (name.as_str().into(), value.as_str().into()))
-            .collect(),
-        at: record.timestamp.micros(),
-    })
+fn put(out: &mut Vec<u8>, bytes: &[u8]) {
+    put_length(out, bytes.len());
+    out.extend_from_slice(bytes);
+}
+
+fn put_length(out: &mut Vec<u8>, length: usize) {
+    let length = u32::try_from(length).expect("a record has at most a million bytes");
+    out.extend(length.to_le_bytes());
 }
 
 /// A row that cannot be read does not stop the rows after it: its fault is handed on.
 pub(super) fn decode(row: &mut Row) -> Result<OutboxRow, StoreError> {
     let (id, at, payload) = (row.number()?, row.time()?, row.bytes()?);
-    let records = records(&payload).map_err(|fault| {
-        let begin: String = String::from_utf8_lossy(&payload).chars().take(1000).collect();
-        format!("{fault}: {begin}")
+    let records = records(&payload).ok_or_else(|| {
+        let shown = &payload[..payload.len().min(SHOWN)];
+        format!("not the records of an outbox: {}", String::from_utf8_lossy(shown))
     });
     Ok(OutboxRow { id, at, records })
 }
 
-fn records(payload: &[u8]) -> Result<Vec<Record>, String> {
-    let stored: Vec<Stored<'_>> =
-        serde_json::from_slice(payload).map_err(|error| error.to_string())?;
-    stored.into_iter().map(record).collect()
+fn records(payload: &[u8]) -> Option<Vec<Record>> {
+    let (format, rest) = payload.split_first()?;
+    let mut payload = Payload(rest);
+    let mut records = Vec::new();
+    while *format == FORMAT && !payload.0.is_empty() {
+        records.push(payload.record()?);
+    }
+    (*format == FORMAT).then_some(records)
 }
 
-fn record(stored: Stored<'_>) -> Result<Record, String> {
-    let value = match (stored.value, stored.text) {
-        (Some(raw), None) => raw.get().as_bytes().to_vec(),
-        (None, Some(text)) => text.into_owned().into_bytes(),
-        _ => return Err("a record without a value".to_owned()),
-    };
-    Ok(Record {
-        topic: Topic::parse(&stored.topic).ok_or_else(|| format!("no topic {}", stored.topic))?,
-        partition: Partition(stored.partition),
-        key: stored.key.into_owned(),
-        value,
-        headers: stored
-            .headers
-            .into_iter()
-            .map(|(name, value)| (name.into_owned(), value.into_owned()))
-            .collect(),
-        timestamp: Timestamp::from_micros(stored.at),
-    })
+/// What is left of a payload.
+struct Payload<'a>(&'a [u8]);
+
+impl Payload<'_> {
+    fn record(&mut self) -> Option<Record> {
+        let partition = Partition(u32::from_le_bytes(self.array()?));
+        let timestamp = Timestamp::from_micros(i64::from_le_bytes(self.array()?));
+        let topic = Topic::parse(&self.text()?)?;
+        let (key, value) = (self.text()?, self.bytes()?.to_vec());
+        let headers = (0..self.length()?)
+            .map(|_| Some((self.text()?, self.text()?)))
+            .collect::<Option<_>>()?;
+        Some(Record { topic, partition, key, value, headers, timestamp })
+    }
+
+    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (array, rest) = self.0.split_first_chunk()?;
+        self.0 = rest;
+        Some(*array)
+    }
+
+    fn length(&mut self) -> Option<usize> {
+        usize::try_from(u32::from_le_bytes(self.array()?)).ok()
+    }
+
+    fn bytes(&mut self) -> Option<&[u8]> {
+        let length = self.length()?;
+        let (bytes, rest) = self.0.split_at_checked(length)?;
+        self.0 = rest;
+        Some(bytes)
+    }
+
+    fn text(&mut self) -> Option<String> {
+        std::str::from_utf8(self.bytes()?).ok().map(str::to_owned)
+    }
 }

@@ -171,9 +171,8 @@ impl<D: Driver> Tx for SqlTx<D> {
         if records.is_empty() {
             return Ok(());
         }
-        let payload = outbox::encode(self.link.shard(), records)?;
         let count = i64::try_from(records.len()).unwrap_or(i64::MAX);
-        let args = [self.now.into(), Arg::Int(count), Arg::Bytes(payload)];
+        let args = [self.now.into(), Arg::Int(count), Arg::Bytes(outbox::encode(records))];
         self.execute(statements::INSERT_OUTBOX, &args).await?;
         Ok(())
     }

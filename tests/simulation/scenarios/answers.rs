@@ -23,6 +23,8 @@ fn what_may_have_been_accepted_is_never_said_not_to_be() {
             );
             match lost {
                 "transfer records" => stage.fault(door, lost, Side::After, Act::Unanswered),
+                // Nothing is looked up before the COMMIT that was not confirmed.
+                "claims" => stage.fault(door, lost, Side::Before, Act::Unanswered),
                 _ => stage.second_fault(door, lost, Side::Before, Act::Unanswered),
             }
             let request = stage.request("one", &payer, &payee, 10);

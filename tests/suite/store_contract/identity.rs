@@ -7,7 +7,7 @@ use holdfast::domain::Shard;
 use holdfast::store::{Mark, Store, StoreError};
 use std::time::Duration;
 
-const MIGRATIONS: [&str; 2] = ["0001 ledger", "0002 operations"];
+const MIGRATIONS: [&str; 3] = ["0001 ledger", "0002 operations", "0003 fixed lengths"];
 
 fn sentence<T>(result: Result<T, StoreError>) -> String {
     match result {
