@@ -137,9 +137,9 @@ pub const SETTINGS: &[Setting] = &[
     ),
     setting(
         "kafka_partitions",
-        Some("8"),
+        Some("4"),
         "a whole number from 1 to 4096",
-        "Partitions of every topic. Counts when `migrate` first creates the shards, and is stored with them.",
+        "Partitions of every topic: as many members of a role can share a shard, and each costs requests of its own. Counts when `migrate` first creates the shards, and is stored with them.",
     ),
     setting(
         "kafka_replication_factor",

@@ -20,7 +20,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// Rows read at once; each holds the records of a group commit.
-const ROWS: u32 = 32;
+const ROWS: u32 = 8;
 /// Acknowledged rows that may wait to be marked before publishing waits for them.
 const MOST_UNMARKED: usize = 512;
 /// The longest pause of a relay that nobody tells of rows, as a multiple of the shortest.

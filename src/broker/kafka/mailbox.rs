@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Notify, oneshot};
 
 /// More than this is not taken from Kafka before the worker has come for it.
-const MAX_RECORDS: usize = 4000;
-const MAX_BYTES: usize = 4 << 20;
+const MAX_RECORDS: usize = 1000;
+const MAX_BYTES: usize = 1 << 20;
 /// How often a waiting thread looks at what nobody wakes it for.
 const LOOK: Duration = Duration::from_millis(5);
 

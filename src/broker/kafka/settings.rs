@@ -31,9 +31,8 @@ const CLIENT: [(&str, &str); 5] = [
 ];
 
 const PRODUCER: [(&str, &str); 4] = [
-    // A linger is a latency, about 1 ms for the smallest there is. Callers send whole batches, and
-    // for those none costs no more than a short one.
-    ("linger.ms", "0"),
+    // The smallest that there is: without any, the first record of a batch goes alone.
+    ("linger.ms", "1"),
     ("batch.num.messages", "10000"),
     // The queue has no bound of its own: callers wait for their acknowledgements, and a full
     // queue could only be answered by blocking or by writing out of order.
@@ -60,8 +59,8 @@ const CONSUMER: [(&str, &str); 11] = [
     ("fetch.queue.backoff.ms", "5"),
     ("fetch.error.backoff.ms", "50"),
     // Memory: a process has one consumer a role and shard.
-    ("queued.min.messages", "5000"),
-    ("queued.max.messages.kbytes", "4096"),
+    ("queued.min.messages", "1000"),
+    ("queued.max.messages.kbytes", "1024"),
     ("fetch.max.bytes", "8388608"),
     ("max.partition.fetch.bytes", "1048576"),
     // The same partition of all topics goes to the same member: it meets the same accounts in all

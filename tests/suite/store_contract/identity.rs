@@ -53,7 +53,7 @@ pub async fn a_database_of_an_earlier_release_is_upgraded(databases: Databases) 
         for table in tables {
             databases.sql(shard, &format!("DROP TABLE {table}")).await;
         }
-        databases.sql(shard, "DELETE FROM _sqlx_migrations WHERE version = 2").await;
+        databases.sql(shard, "DELETE FROM _sqlx_migrations WHERE version >= 2").await;
     }
     let pending = databases.pending().await.unwrap();
     assert!(pending.iter().all(|shard| !shard.joins && shard.migrations == MIGRATIONS[1..]));

@@ -223,6 +223,31 @@ async fn an_interrupted_migration_is_taken_up_again() {
     assert_eq!(store.outbox_depth(SHARD).await.unwrap(), (0, None));
 }
 
+/// Before its third migration a transfer had NULL where it has 0 and -1 now.
+#[tokio::test]
+async fn transfers_of_an_earlier_release_read_the_same() {
+    let world = World::mysql().await;
+    let at = world.store.now(SHARD).await.unwrap();
+    world.customers(SHARD, &["alice", "bob"]).await;
+    let new = transfer(1, at, "alice", "bob", 1);
+    world.request(std::slice::from_ref(&new)).await;
+    let before = world.record(new.terms.id).await.unwrap();
+    let columns = ["held_at", "hold_deadline", "completed_at", "hold_offset", "final_offset"];
+    let nullable = columns.map(|column| format!("MODIFY {column} BIGINT")).join(", ");
+    let null = columns.map(|column| format!("{column} = NULL")).join(", ");
+    for sql in [
+        format!("ALTER TABLE transaction_status {nullable}"),
+        format!("UPDATE transaction_status SET {null}"),
+        "DELETE FROM _sqlx_migrations WHERE version = 3".to_owned(),
+    ] {
+        world.databases.sql(SHARD, &sql).await;
+    }
+    world.databases.migrate().await.unwrap();
+    let after = world.record(new.terms.id).await.unwrap();
+    assert_eq!((after.row.held_at, after.row.completed_at), (None, None));
+    assert_eq!(after, before);
+}
+
 #[tokio::test]
 async fn addresses_are_checked_and_never_show_a_password() {
     for url in ["mysql://root:secret@localhost:1", "postgres://a:secret@b/c", "secret", "mysql:///"]
