@@ -8,10 +8,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
 /// How often the source's shard is asked where no worker of this process tells of an end. Bounds
 /// what waiting adds to a transfer's latency.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
+/// How long it rests after a look, as a multiple of what the look took: a busy shard is not asked
+/// all the time.
+const REST: u32 = 2;
 /// Transfers that one look asks for.
 const MOST: usize = 500;
 /// Callers that may wait to be noticed: the look-out takes them in between two looks. How many it
@@ -74,7 +78,9 @@ pub(super) fn start(context: Arc<Context>, shard: Shard) -> mpsc::Sender<Waiter>
             while let Ok((id, told)) = inbox.try_recv() {
                 waiting.entry(id).or_default().push(told);
             }
+            let began = Instant::now();
             look(&context, shard, &mut waiting).await;
+            tokio::time::sleep(began.elapsed() * REST).await;
             tokio::select! {
                 biased;
                 _ = finals.changed() => {}
