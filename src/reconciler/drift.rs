@@ -261,6 +261,7 @@ impl DriftCheck<'_> {
         let store = &self.context.store;
         let mut after = start();
         loop {
+            let page = Instant::now();
             let ids = store.drift_watched(self.shard, after, LISTED).await?;
             let Some(last) = ids.last() else { return Ok(()) };
             after = *last;
@@ -274,6 +275,7 @@ impl DriftCheck<'_> {
             let seen: Vec<TransferId> =
                 ended.iter().map(|fact| fact.terms.id).filter(|id| !again.contains(id)).collect();
             store.drift_seen(self.shard, &seen).await?;
+            tokio::time::sleep(page.elapsed() * REST).await;
         }
     }
 
