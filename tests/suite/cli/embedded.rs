@@ -199,7 +199,9 @@ async fn money_out_of_nothing_is_found_with_exit_code_3() {
     assert_eq!(program.run(&["reconcile", "check"]).code, Some(0));
     for shard in 0..2 {
         let file = program.dir().join(format!("holdfast-data/shard-{shard}.db"));
-        let options = sqlx::sqlite::SqliteConnectOptions::new().filename(file);
+        let options = sqlx::sqlite::SqliteConnectOptions::new()
+            .filename(file)
+            .busy_timeout(crate::wait::DEADLINE);
         let mut database = sqlx::ConnectOptions::connect(&options).await.unwrap();
         let forged = "UPDATE account_mst SET posted = posted + 100 WHERE id = 'alice'";
         sqlx::Executor::execute(&mut database, forged).await.unwrap();

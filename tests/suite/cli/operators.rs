@@ -2,7 +2,7 @@
 
 use super::embedded::start;
 use super::program::Program;
-use crate::wait::eventually;
+use crate::wait::{DEADLINE, eventually};
 use holdfast::broker::embedded::{EmbeddedBroker, EmbeddedSettings};
 use holdfast::broker::{Broker, Record, Topic};
 use holdfast::domain::{EventType, Partition, Shard, Timestamp};
@@ -147,7 +147,8 @@ async fn dead_letters_are_listed_shown_and_discarded_while_dev_serves() {
 async fn spoil(program: &Program, statement: &'static str) {
     for shard in 0..2 {
         let file = program.dir().join(format!("holdfast-data/shard-{shard}.db"));
-        let options = sqlx::sqlite::SqliteConnectOptions::new().filename(file);
+        let options =
+            sqlx::sqlite::SqliteConnectOptions::new().filename(file).busy_timeout(DEADLINE);
         let mut database = sqlx::ConnectOptions::connect(&options).await.unwrap();
         sqlx::Executor::execute(&mut database, statement).await.unwrap();
     }

@@ -9,7 +9,12 @@ use sqlx::{ConnectOptions, Executor};
 async fn sql(program: &Program, statement: &'static str) {
     for shard in 0..2 {
         let file = program.dir().join(format!("holdfast-data/shard-{shard}.db"));
-        let mut connection = SqliteConnectOptions::new().filename(file).connect().await.unwrap();
+        let mut connection = SqliteConnectOptions::new()
+            .filename(file)
+            .busy_timeout(crate::wait::DEADLINE)
+            .connect()
+            .await
+            .unwrap();
         connection.execute(statement).await.unwrap();
     }
 }

@@ -171,7 +171,8 @@ impl World {
     /// Changes the file of an account's shard behind the store's back.
     pub async fn alter(&self, account: &str, sql: &'static str) {
         let file = self.dir.path().join(format!("shard-{}.db", self.shard_of(account)));
-        let options = SqliteConnectOptions::new().filename(file);
+        let options =
+            SqliteConnectOptions::new().filename(file).busy_timeout(crate::wait::DEADLINE);
         let mut connection = options.connect().await.unwrap();
         sqlx::query(sql).execute(&mut connection).await.unwrap();
         connection.close().await.unwrap();

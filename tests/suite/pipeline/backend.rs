@@ -1,6 +1,7 @@
 //! The two sets of adapters that every scenario runs on.
 
 use crate::services::{fresh_database, services, unique};
+use crate::wait::DEADLINE;
 use holdfast::broker::embedded::{EmbeddedBroker, EmbeddedSettings};
 use holdfast::broker::kafka::{KafkaBroker, KafkaSettings};
 use holdfast::broker::{Broker, Topic};
@@ -80,13 +81,19 @@ impl Ports {
         }
     }
 
-    /// Runs statements on a shard behind the store's back.
+    /// Runs statements in a transaction on a shard behind the store's back. Whatever a process that
+    /// was killed had begun there ends before.
     pub async fn sql(&self, shard: Shard, statements: &str) {
-        let statements = sqlx::raw_sql(sqlx::AssertSqlSafe(statements.to_owned()));
+        let begin = match &self.migration {
+            Migration::Embedded { .. } => "BEGIN IMMEDIATE",
+            Migration::Real(_) => "START TRANSACTION",
+        };
+        let statements = format!("{begin}; {}; COMMIT", statements.trim_end_matches(';'));
+        let statements = sqlx::raw_sql(sqlx::AssertSqlSafe(statements));
         match &self.migration {
             Migration::Embedded { place, .. } => {
                 let file = sqlite_settings(place).dir.join(format!("shard-{shard}.db"));
-                let options = SqliteConnectOptions::new().filename(file);
+                let options = SqliteConnectOptions::new().filename(file).busy_timeout(DEADLINE);
                 let mut connection = options.connect().await.unwrap();
                 statements.execute(&mut connection).await.unwrap();
             }

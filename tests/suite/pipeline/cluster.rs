@@ -6,7 +6,7 @@ use super::process::Process;
 use super::witness::Witness;
 use crate::wait::eventually;
 use holdfast::backlog::Backlog;
-use holdfast::broker::{Broker, Delivered, Family, Group, Incoming, Record, Topic};
+use holdfast::broker::{Broker, Delivered, Family, Group, Incoming, PartitionLag, Record, Topic};
 use holdfast::cache::BalanceCache;
 use holdfast::context::{Context, Policy, Wake};
 use holdfast::domain::{
@@ -123,8 +123,9 @@ impl Cluster {
     }
 
     /// Puts the copy back: all that was committed since is lost. No role may be at work; leases of
-    /// those that were have run out.
+    /// those that were have run out, and nothing of theirs is on its way any more.
     pub async fn forget(&self, shard: u16) {
+        self.arrived().await;
         let back = |table: &str| {
             format!("DELETE FROM {table}; INSERT INTO {table} SELECT * FROM old_{table};")
         };
@@ -133,10 +134,37 @@ impl Cluster {
         self.end_leases().await;
     }
 
+    /// Waits until what processes that were killed had handed to the broker is there. One that
+    /// joins the embedded log is written behind everything that was.
+    async fn arrived(&self) {
+        let topics = Topic::all((0..SHARDS).map(Shard));
+        let mut before = None;
+        loop {
+            let role: &'static str = format!("waiter-{:016x}", rand::random::<u64>()).leak();
+            let group = Group { role, shard: Shard(0) };
+            drop(self.broker().consumer(&group, &topics).await.unwrap());
+            let lags = self.broker().lag(&group, &topics).await.unwrap();
+            let now: i64 = lags.iter().map(PartitionLag::records).sum();
+            if before == Some(now) {
+                return;
+            }
+            before = Some(now);
+        }
+    }
+
     /// Every lease has run out.
     pub async fn end_leases(&self) {
+        self.set_leases("0").await;
+    }
+
+    /// Whoever was killed was so a moment ago, however long the test took since.
+    pub async fn prolong_leases(&self) {
+        self.set_leases("expires_at + 3600000000").await;
+    }
+
+    async fn set_leases(&self, until: &str) {
         for shard in 0..SHARDS {
-            self.sql(shard, "UPDATE leases SET expires_at = 0").await;
+            self.sql(shard, &format!("UPDATE leases SET expires_at = {until}")).await;
         }
     }
 

@@ -117,6 +117,7 @@ async fn lose_and_recover(backend: Backend, lost: u16, in_the_middle: bool) {
         cluster.settled().await;
     }
     process.abort(&ROLES).await;
+    cluster.prolong_leases().await;
     let early = recover::raise(cluster.store()).await;
     assert!(matches!(early, Err(RecoverError::AtWork { .. })), "{early:?}");
     cluster.forget(lost).await;

@@ -1,7 +1,7 @@
 //! A fresh cluster of two shards, and short words for what tests do to it.
 
 use crate::services::fresh_database;
-use crate::wait::eventually;
+use crate::wait::{DEADLINE, eventually};
 use holdfast::broker::{Record, Topic};
 use holdfast::domain::{
     AccountChange, AccountId, AccountKind, AccountRow, AccountStatus, Cause, Client, Currency,
@@ -118,7 +118,8 @@ impl Databases {
         let done = match self {
             Self::Sqlite(settings, _) => {
                 let file = settings.dir.join(format!("shard-{shard}.db"));
-                let mut conn = SqliteConnectOptions::new().filename(file).connect().await.unwrap();
+                let options = SqliteConnectOptions::new().filename(file).busy_timeout(DEADLINE);
+                let mut conn = options.connect().await.unwrap();
                 statements.execute(&mut conn).await.map(drop)
             }
             Self::MySql(settings) => {
