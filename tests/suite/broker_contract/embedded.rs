@@ -1,6 +1,8 @@
 //! What the embedded log promises beyond the port.
 
-use super::support::{PARTITIONS, TOPIC, eventually, group, marked, read, record, sent, within};
+use super::support::{
+    PARTITIONS, TOPIC, eventually, group, marked, read, record, reopen, sent, within,
+};
 use holdfast::broker::embedded::{EmbeddedBroker, EmbeddedSettings, JournalError};
 use holdfast::broker::{Broker, BrokerError, Position, Record};
 use holdfast::domain::Partition;
@@ -42,7 +44,7 @@ fn copy(from: &Path) -> TempDir {
 
 /// The numbers of partition 0's records, in order.
 async fn numbers(dir: &Path) -> Vec<u32> {
-    let broker = EmbeddedBroker::open(EmbeddedSettings::new(dir)).unwrap();
+    let broker = reopen(dir).await;
     let end = broker.lag(&group("hold"), &[TOPIC]).await.unwrap()[0].end;
     let mut consumer = broker.consumer(&group("hold"), &[TOPIC]).await.unwrap();
     read(&mut *consumer, end as usize).await.iter().map(sent).collect()
@@ -56,7 +58,7 @@ async fn a_second_process_is_told_that_the_directory_is_in_use() {
     assert!(matches!(error, JournalError::InUse { .. }));
     assert!(error.to_string().contains("in use by another holdfast process"), "{error}");
     drop(broker);
-    EmbeddedBroker::open(EmbeddedSettings::new(dir.path())).unwrap();
+    reopen(dir.path()).await;
 }
 
 #[tokio::test]

@@ -2,11 +2,13 @@
 
 use crate::services::{services, unique};
 pub use crate::wait::{eventually, within};
-use holdfast::broker::embedded::{EmbeddedBroker, EmbeddedSettings};
+use holdfast::broker::embedded::{EmbeddedBroker, EmbeddedSettings, JournalError};
 use holdfast::broker::kafka::{KafkaBroker, KafkaSettings};
 use holdfast::broker::{Broker, Consumer, Delivered, Group, Incoming, Position, Record, Topic};
 use holdfast::domain::{EventType, Partition, Shard, Timestamp};
 use std::collections::BTreeMap;
+use std::future::ready;
+use std::path::Path;
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::SystemTime;
 use tempfile::TempDir;
@@ -38,7 +40,7 @@ impl Fixture {
     }
 
     async fn create(place: Place) -> Self {
-        let broker = place.open();
+        let broker = place.open().await;
         within("topics", broker.create_topics(&[TOPIC], PARTITIONS)).await.unwrap();
         Self { broker, place }
     }
@@ -47,7 +49,7 @@ impl Fixture {
     pub async fn reopened(self) -> Self {
         let Self { broker, place } = self;
         drop(broker);
-        Self { broker: place.open(), place }
+        Self { broker: place.open().await, place }
     }
 
     pub async fn consumer(&self, group: &Group) -> Box<dyn Consumer> {
@@ -56,14 +58,27 @@ impl Fixture {
 }
 
 impl Place {
-    fn open(&self) -> Arc<dyn Broker> {
+    async fn open(&self) -> Arc<dyn Broker> {
         match self {
-            Self::Embedded(dir) => {
-                Arc::new(EmbeddedBroker::open(EmbeddedSettings::new(dir.path())).unwrap())
-            }
+            Self::Embedded(dir) => Arc::new(reopen(dir.path()).await),
             Self::Kafka(settings) => Arc::new(KafkaBroker::new(settings.clone()).unwrap()),
         }
     }
+}
+
+/// Opens a log that may have been open until now. Its lock outlives it for a moment where another
+/// test is about to start a program, which has a copy of every open file until it runs.
+pub async fn reopen(dir: &Path) -> EmbeddedBroker {
+    let mut broker = None;
+    eventually("the directory's lock", || {
+        broker = match EmbeddedBroker::open(EmbeddedSettings::new(dir)) {
+            Err(JournalError::InUse { .. }) => None,
+            opened => Some(opened.unwrap()),
+        };
+        ready(broker.is_some())
+    })
+    .await;
+    broker.unwrap()
 }
 
 /// Settings under which no other test has topics or groups.
