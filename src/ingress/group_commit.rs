@@ -1,4 +1,5 @@
-//! Group commit: requests that arrive while a transaction runs share the next one. No timers.
+//! Group commit: requests that arrive while a transaction runs share the next one. So do those that
+//! arrive in as much time again, within a bound; whoever finds nothing under way does not wait.
 
 use super::decide::{Asked, Decided, Verdict, decide};
 use super::pressure::Pressure;
@@ -21,6 +22,8 @@ use tokio::time::Instant;
 
 /// A transaction open for longer is given up, so that its ids are never older than that.
 const LONGEST: Duration = Duration::from_secs(10);
+/// Between two group commits, at most.
+const LONGEST_REST: Duration = Duration::from_millis(5);
 /// How often a batch is run again to find out what became of an unconfirmed COMMIT.
 const LOOKS_AFTER_UNKNOWN: u32 = 2;
 
@@ -46,6 +49,7 @@ impl Lane {
         while let Some(batch) = queue.collect().await {
             let (asked, answers): (Vec<_>, Vec<_>) = batch.into_iter().map(Waiting::taken).unzip();
             metrics::histogram!("holdfast_group_commit_size").record(asked.len() as f64);
+            let began = Instant::now();
             let results = tokio::select! {
                 biased;
                 results = self.commit(asked) => results,
@@ -54,6 +58,12 @@ impl Lane {
             for (answer, result) in answers.into_iter().zip(results) {
                 // The caller may have gone; what was accepted stays accepted.
                 let _ = answer.send(result);
+            }
+            let rest = began.elapsed().min(LONGEST_REST);
+            tokio::select! {
+                biased;
+                () = tokio::time::sleep(rest) => {}
+                never = queue.refuse_late() => match never {},
             }
         }
     }

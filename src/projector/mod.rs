@@ -25,11 +25,12 @@ use tokio_util::task::AbortOnDropHandle;
 const PAGE: u32 = 1000;
 const PAGE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// From so many events on, a lane is busy: it then writes in rounds, and one row of an account
-/// stands for all its versions since the last.
-const BUSY: usize = 64;
-/// Between two rounds.
+/// Between two rounds: one row of an account stands for all its versions since the last.
+const SHORT_ROUND: Duration = Duration::from_millis(100);
+/// The same of a lane that is busy.
 const ROUND: Duration = Duration::from_millis(500);
+/// From so many events on it is.
+const BUSY: usize = 64;
 /// A round holds so many batches of the other steps.
 const BATCHES: usize = 8;
 
@@ -90,8 +91,8 @@ impl Step for Projector {
         batch * BATCHES
     }
 
-    fn pause(&self, events: usize) -> Duration {
-        if events < BUSY { Duration::ZERO } else { ROUND }
+    fn rest(&self, events: usize) -> Duration {
+        if events < BUSY { SHORT_ROUND } else { ROUND }
     }
 
     async fn apply(&self, lane: Shard, batch: &[Input]) -> Result<Vec<Outcome>, StoreError> {

@@ -25,6 +25,8 @@ const ROWS: u32 = 8;
 const MOST_UNMARKED: usize = 512;
 /// The longest pause of a relay that nobody tells of rows, as a multiple of the shortest.
 const MOST_PATIENT: u32 = 16;
+/// Between two statements that take rows off the outbox.
+const MARKING: Duration = Duration::from_millis(100);
 const LEASE: Duration = Duration::from_secs(10);
 const RENEW_AFTER: Duration = Duration::from_secs(3);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
@@ -81,6 +83,7 @@ struct Relay {
     /// Rows that are acknowledged and not yet seen to be off the outbox.
     acknowledged: BTreeSet<u64>,
     marking: Option<Marking>,
+    marked: Option<Instant>,
     renewed: Option<Instant>,
     published: bool,
     /// How long it waits for ingress in this process before it looks unasked.
@@ -95,6 +98,7 @@ impl Relay {
             shard,
             acknowledged: BTreeSet::new(),
             marking: None,
+            marked: None,
             renewed: None,
             published: false,
             pause: Duration::ZERO,
@@ -114,9 +118,8 @@ impl Relay {
                 idle(stop, RENEW_AFTER).await;
                 continue;
             }
-            let limit = ROWS + u32::try_from(self.acknowledged.len()).unwrap_or(ROWS);
-            let mut rows = self.context.store.outbox(self.shard, 0, limit).await?;
-            rows.retain(|row| !self.acknowledged.contains(&row.id));
+            let store = &self.context.store;
+            let rows = store.outbox_but(self.shard, &self.acknowledged, ROWS).await?;
             self.looked(!rows.is_empty());
             if rows.is_empty() {
                 self.mark().await?;
@@ -147,11 +150,15 @@ impl Relay {
     async fn wait(&mut self, stop: &CancellationToken) {
         let shortest = self.context.policy.outbox_poll;
         self.pause = self.pause.clamp(shortest, shortest * MOST_PATIENT);
+        let unasked = Instant::now() + self.pause;
+        let marking = self.marked.map(|at| at + MARKING).filter(|_| !self.acknowledged.is_empty());
         tokio::select! {
             biased;
             () = stop.cancelled() => {}
             () = self.context.wake.outbox_of(self.shard) => {}
-            () = tokio::time::sleep(self.pause) => self.unasked = true,
+            () = tokio::time::sleep_until(marking.unwrap_or(unasked).min(unasked)) => {
+                self.unasked = marking.is_none_or(|at| unasked <= at);
+            }
         }
     }
 
@@ -230,7 +237,9 @@ impl Relay {
             self.acknowledged.retain(|id| !ids.contains(id));
             crash::at(Role::Relay, Place::Marked);
         }
-        if !self.acknowledged.is_empty() {
+        let due = self.marked.is_none_or(|at| at.elapsed() >= MARKING);
+        if !self.acknowledged.is_empty() && (due || self.acknowledged.len() >= MOST_UNMARKED) {
+            self.marked = Some(Instant::now());
             let ids: Vec<u64> = self.acknowledged.iter().copied().collect();
             let (store, shard, marked) = (Arc::clone(&self.context.store), self.shard, ids.clone());
             self.marking =

@@ -344,6 +344,14 @@ pub trait Store: Audit + Drift + Operations + Recovery + Send + Sync + 'static {
         limit: u32,
     ) -> Result<Vec<OutboxRow>, StoreError>;
 
+    /// The oldest unsent outbox rows that are not among these, in id order.
+    async fn outbox_but(
+        &self,
+        shard: Shard,
+        known: &BTreeSet<u64>,
+        limit: u32,
+    ) -> Result<Vec<OutboxRow>, StoreError>;
+
     /// Takes rows whose records were acknowledged off the outbox.
     async fn outbox_sent(&self, shard: Shard, ids: &[u64]) -> Result<(), StoreError>;
 

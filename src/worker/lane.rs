@@ -160,11 +160,9 @@ type Applied = JoinHandle<Result<Vec<Outcome>, StoreError>>;
 impl LaneTask {
     async fn run(mut self) {
         while let Some(batch) = self.collect().await {
-            let pause = self.shared.step.pause(batch.events.len());
+            let rest = self.shared.step.rest(batch.events.len());
             self.process(batch).await;
-            if !pause.is_zero() {
-                tokio::time::sleep(pause).await;
-            }
+            tokio::time::sleep(rest).await;
         }
     }
 

@@ -3,6 +3,7 @@
 use super::statements::STATEMENTS;
 use crate::breaker::Breaker;
 use crate::domain::{Shard, Timestamp};
+use crate::store::sql::connections::Connections;
 use crate::store::sql::driver::{Arg, Bounds, Driver, Fault, Value, breaker};
 use crate::store::sql::statements::Statements;
 use crate::store::sql::{Opening, SqlStore};
@@ -10,19 +11,15 @@ use crate::store::{Constraint, StoreError};
 use futures::future::BoxFuture;
 use sqlx::error::DatabaseError;
 use sqlx::mysql::{
-    MySqlArguments, MySqlConnectOptions, MySqlConnection, MySqlDatabaseError, MySqlPoolOptions,
-    MySqlRow,
+    MySqlArguments, MySqlConnectOptions, MySqlConnection, MySqlDatabaseError, MySqlRow,
 };
-use sqlx::{Arguments, ConnectOptions, Connection, Executor, MySql, Pool, Row, TypeInfo, ValueRef};
+use sqlx::{Arguments, ConnectOptions, Executor, MySql, Row, TypeInfo, ValueRef};
 use std::sync::Arc;
 use std::time::Duration;
 use url::Url;
 
 /// The shards of one cluster, each a database on some server.
 pub type MySqlStore = SqlStore<MySqlDriver>;
-
-/// A connection that was idle for longer is asked whether it is still there before it is used.
-const TRUSTED_IDLE: Duration = Duration::from_secs(1);
 
 /// READ COMMITTED: statements see what was committed when they began, and locks are of rows, not of
 /// gaps. A short lock timeout: what waits longer is better given up and done again.
@@ -74,7 +71,7 @@ pub(super) struct Database {
     pub options: MySqlConnectOptions,
     pub name: String,
     pub address: String,
-    pool: Pool<MySql>,
+    connections: Arc<Connections<MySql>>,
     breaker: Arc<Breaker>,
 }
 
@@ -111,27 +108,19 @@ impl Database {
             .disable_statement_logging();
         let host = url.host_str().unwrap_or("localhost");
         let address = format!("{host}:{}/{name}", url.port().unwrap_or(3306));
-        let pool = pool(settings, options.clone());
-        let breaker = breaker::<MySqlDriver>(format!("mysql.{shard}"), vec![pool.clone()]);
-        Ok(Self { options, name, address, pool, breaker })
+        let connections = Connections::new(
+            options.clone(),
+            Some(session),
+            settings.max_connections,
+            settings.acquire_timeout,
+        );
+        let breaker = breaker::<MySqlDriver>(format!("mysql.{shard}"), vec![connections.clone()]);
+        Ok(Self { options, name, address, connections, breaker })
     }
 }
 
-fn pool(settings: &MySqlSettings, options: MySqlConnectOptions) -> Pool<MySql> {
-    MySqlPoolOptions::new()
-        .max_connections(settings.max_connections)
-        .acquire_timeout(settings.acquire_timeout)
-        .test_before_acquire(false)
-        .before_acquire(|conn, idle| {
-            Box::pin(async move {
-                if idle.idle_for > TRUSTED_IDLE {
-                    conn.ping().await?;
-                }
-                Ok(true)
-            })
-        })
-        .after_connect(|conn, _| Box::pin(async move { conn.execute(SESSION).await.map(|_| ()) }))
-        .connect_lazy_with(options)
+fn session(conn: &mut MySqlConnection) -> BoxFuture<'_, Result<(), sqlx::Error>> {
+    Box::pin(async move { conn.execute(SESSION).await.map(drop) })
 }
 
 impl Driver for MySqlDriver {
@@ -143,12 +132,12 @@ impl Driver for MySqlDriver {
         u16::try_from(self.databases.len()).unwrap_or(u16::MAX)
     }
 
-    fn writers(&self, shard: Shard) -> &Pool<MySql> {
-        &self.databases[usize::from(shard.0)].pool
+    fn writers(&self, shard: Shard) -> &Arc<Connections<MySql>> {
+        &self.databases[usize::from(shard.0)].connections
     }
 
-    fn readers(&self, shard: Shard) -> &Pool<MySql> {
-        &self.databases[usize::from(shard.0)].pool
+    fn readers(&self, shard: Shard) -> &Arc<Connections<MySql>> {
+        &self.databases[usize::from(shard.0)].connections
     }
 
     fn breaker(&self, shard: Shard) -> &Arc<Breaker> {

@@ -277,6 +277,8 @@ pub(super) const STATEMENTS: Statements = Statements {
          SET r.reversed = r.reversed + v.amount"
     ),
 
+    outbox_but: "SELECT id, created_at, payload FROM outbox WHERE NOT FIND_IN_SET(id, ?) \
+        ORDER BY id LIMIT ?",
     outbox_sent: concat!(
         "DELETE o FROM ",
         batch!(id int 0),

@@ -1,13 +1,14 @@
 //! What the two databases have to say for themselves: how to reach a shard, how to run a text with
 //! arguments, and what an error means. Everything else is written once, over this.
 
+use super::connections::Connections;
 use super::statements::Statements;
 use crate::breaker::Breaker;
 use crate::domain::{Shard, Timestamp};
 use crate::store::{Constraint, StoreError};
 use futures::future::BoxFuture;
 use serde::{Serialize, Serializer};
-use sqlx::{ConnectOptions, Connection, Database, Pool};
+use sqlx::{Connection, Database};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -109,10 +110,10 @@ pub trait Driver: Send + Sync + 'static {
     fn shards(&self) -> u16;
 
     /// Where writing transactions of a shard get their connections.
-    fn writers(&self, shard: Shard) -> &Pool<Self::Database>;
+    fn writers(&self, shard: Shard) -> &Arc<Connections<Self::Database>>;
 
     /// Where single reads of a shard get theirs.
-    fn readers(&self, shard: Shard) -> &Pool<Self::Database>;
+    fn readers(&self, shard: Shard) -> &Arc<Connections<Self::Database>>;
 
     /// What every connection to a shard is asked for at.
     fn breaker(&self, shard: Shard) -> &Arc<Breaker>;
@@ -198,34 +199,30 @@ pub(super) fn unavailable<D: Driver>(
 /// What to do about a database or table that is not there.
 pub const RUN_MIGRATE: &str = ": run `holdfast migrate`";
 
-/// The breaker of a shard whose connections come from these pools, the first of them the writers'.
-/// The probe has a connection of its own, and once it was answered the idle ones are given up:
-/// they are from before the outage.
-pub fn breaker<D: Driver>(dependency: String, pools: Vec<Pool<D::Database>>) -> Arc<Breaker>
-where
-    <D::Database as Database>::Connection: Sized,
-{
+/// The breaker of a shard with these connections, the first of them the writers'. The probe has a
+/// connection of its own, and once it was answered the idle ones are given up: they are from before
+/// the outage.
+pub fn breaker<D: Driver>(
+    dependency: String,
+    connections: Vec<Arc<Connections<D::Database>>>,
+) -> Arc<Breaker> {
     Breaker::new(dependency, move || {
-        let pools = pools.clone();
+        let connections = connections.clone();
         Box::pin(async move {
-            match probe::<D>(&pools[0]).await {
+            match probe::<D>(&connections[0]).await {
                 Err(error) if fault_of::<D>(&error) == Fault::Unavailable => {
                     return Err(error.to_string());
                 }
                 Ok(()) | Err(_) => {}
             }
-            for pool in &pools {
-                while let Some(idle) = pool.try_acquire() {
-                    drop(idle.detach());
-                }
-            }
+            connections.iter().for_each(|connections| connections.give_up_idle());
             Ok(())
         })
     })
 }
 
-async fn probe<D: Driver>(pool: &Pool<D::Database>) -> Result<(), sqlx::Error> {
-    let mut conn = pool.connect_options().connect().await?;
+async fn probe<D: Driver>(connections: &Connections<D::Database>) -> Result<(), sqlx::Error> {
+    let mut conn = connections.connect().await?;
     D::script(&mut conn, "SELECT 1").await?;
     conn.close().await
 }

@@ -1,12 +1,12 @@
-//! A connection on loan from a pool, which goes back only when it is known to be clean. Every
+//! A connection on loan, which goes back only when it is known to be clean. Every
 //! statement passes here, and so every one passes the shard's breaker: while that is open no
 //! connection is lent. One that is on loan goes on, so that a COMMIT keeps its meaning.
 
+use super::connections::{Connections, Lent};
 use super::driver::{Arg, Driver, Fault, Value, fault_of, store_error, unavailable};
 use super::row::Row;
 use crate::domain::Shard;
 use crate::store::StoreError;
-use sqlx::pool::PoolConnection;
 use sqlx::{Connection, Database};
 use std::future::Future;
 use std::sync::Arc;
@@ -39,16 +39,16 @@ pub(super) struct Link<D: Driver> {
     shard: Shard,
     bound: Duration,
     state: State,
-    conn: Option<PoolConnection<D::Database>>,
+    conn: Option<Lent<D::Database>>,
 }
 
 impl<D: Driver> Link<D> {
-    /// From the shard's pool for writers.
+    /// Of those for writers.
     pub async fn writer(driver: &Arc<D>, shard: Shard) -> Result<Self, StoreError> {
         Self::take(driver, shard, driver.writers(shard)).await
     }
 
-    /// From the shard's pool for readers.
+    /// Of those for readers.
     pub async fn reader(driver: &Arc<D>, shard: Shard) -> Result<Self, StoreError> {
         Self::take(driver, shard, driver.readers(shard)).await
     }
@@ -56,12 +56,12 @@ impl<D: Driver> Link<D> {
     async fn take(
         driver: &Arc<D>,
         shard: Shard,
-        pool: &sqlx::Pool<D::Database>,
+        connections: &Arc<Connections<D::Database>>,
     ) -> Result<Self, StoreError> {
         let breaker = driver.breaker(shard);
         let began =
             breaker.enter().map_err(|outage| unavailable(&**driver, shard, outage.to_string()))?;
-        let conn = pool.acquire().await.map_err(|error| {
+        let conn = connections.acquire().await.map_err(|error| {
             match fault_of::<D>(&error) {
                 Fault::Unavailable => breaker.failed(began, &error),
                 _ => breaker.answered(),
@@ -153,7 +153,7 @@ impl<D: Driver> Link<D> {
         let (breaker, began) = (driver.breaker(*shard), Instant::now());
         let conn = conn.as_mut().expect("a link has its connection until it is dropped");
         *state = State::Busy;
-        let answer = tokio::time::timeout(*bound, work(conn)).await;
+        let answer = tokio::time::timeout(*bound, work(&mut conn.conn)).await;
         match answer {
             Ok(Ok(answer)) => {
                 breaker.answered();
@@ -200,22 +200,23 @@ impl<D: Driver> Drop for Link<D> {
             return;
         };
         match self.state {
-            State::Idle => drop(conn),
+            State::Idle => conn.give_back(),
             State::Open | State::Failed => drop(runtime.spawn(roll_back::<D>(conn))),
             State::Busy => drop(runtime.spawn(close::<D>(conn))),
         }
     }
 }
 
-async fn roll_back<D: Driver>(mut conn: PoolConnection<D::Database>) {
-    let answer = tokio::time::timeout(ROLLBACK_BOUND, D::script(&mut conn, "ROLLBACK")).await;
-    if !matches!(answer, Ok(Ok(_))) {
-        close::<D>(conn).await;
+async fn roll_back<D: Driver>(mut conn: Lent<D::Database>) {
+    let answer = tokio::time::timeout(ROLLBACK_BOUND, D::script(&mut conn.conn, "ROLLBACK")).await;
+    match answer {
+        Ok(Ok(_)) => conn.give_back(),
+        Ok(Err(_)) | Err(_) => close::<D>(conn).await,
     }
 }
 
-/// Gives the slot in the pool back at once and closes the connection without a word: the server
+/// Gives its place to others at once and closes the connection without a word: the server
 /// rolls back when it finds it closed.
-async fn close<D: Driver>(conn: PoolConnection<D::Database>) {
+async fn close<D: Driver>(conn: Lent<D::Database>) {
     let _ = tokio::time::timeout(ROLLBACK_BOUND, conn.detach().close_hard()).await;
 }

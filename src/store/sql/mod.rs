@@ -6,6 +6,7 @@
 
 mod audit;
 pub mod columns;
+pub mod connections;
 mod decode;
 mod drift;
 pub mod driver;

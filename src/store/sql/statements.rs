@@ -82,6 +82,8 @@ pub struct Statements {
     /// Adds to what is reversed.
     pub add_reversed: &'static str,
 
+    /// Outbox rows whose ids are not in a list, with a comma before and after each.
+    pub outbox_but: &'static str,
     /// Deletes outbox rows.
     pub outbox_sent: &'static str,
     /// Creates a lease that nobody holds, if there is none, and locks it.

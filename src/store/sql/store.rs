@@ -11,6 +11,7 @@ use crate::store::{
     StoreError, StuckTransfer, TransferFilter, TransferRecord, Tx,
 };
 use async_trait::async_trait;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// After every valid account id.
@@ -215,6 +216,18 @@ impl<D: Driver> Store for SqlStore<D> {
         let after = i64::try_from(after).unwrap_or(i64::MAX);
         let args = [after.into(), i64::from(limit).into()];
         let rows = self.read(shard, statements::OUTBOX, &args).await?;
+        decode::all(rows, outbox::decode)
+    }
+
+    async fn outbox_but(
+        &self,
+        shard: Shard,
+        known: &BTreeSet<u64>,
+        limit: u32,
+    ) -> Result<Vec<OutboxRow>, StoreError> {
+        let known = known.iter().fold(String::from(","), |list, id| list + &id.to_string() + ",");
+        let args = [Arg::Text(known), i64::from(limit).into()];
+        let rows = self.read(shard, self.texts().outbox_but, &args).await?;
         decode::all(rows, outbox::decode)
     }
 

@@ -3,6 +3,7 @@
 use super::statements::STATEMENTS;
 use crate::breaker::Breaker;
 use crate::domain::{Shard, Timestamp};
+use crate::store::sql::connections::Connections;
 use crate::store::sql::driver::{Arg, Bounds, Driver, Fault, Value, breaker};
 use crate::store::sql::statements::Statements;
 use crate::store::sql::{Opening, SqlStore};
@@ -10,10 +11,10 @@ use crate::store::{Constraint, StoreError};
 use futures::future::BoxFuture;
 use sqlx::error::DatabaseError;
 use sqlx::sqlite::{
-    SqliteArguments, SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePoolOptions,
-    SqliteRow, SqliteSynchronous,
+    SqliteArguments, SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteRow,
+    SqliteSynchronous,
 };
-use sqlx::{Arguments, ConnectOptions, Pool, Row, Sqlite, TypeInfo, ValueRef};
+use sqlx::{Arguments, ConnectOptions, Row, Sqlite, TypeInfo, ValueRef};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -97,8 +98,8 @@ impl SqliteDriver {
 
 struct File {
     path: String,
-    writer: Pool<Sqlite>,
-    readers: Pool<Sqlite>,
+    writer: Arc<Connections<Sqlite>>,
+    readers: Arc<Connections<Sqlite>>,
     breaker: Arc<Breaker>,
 }
 
@@ -107,18 +108,10 @@ impl File {
     /// polling for SQLite's lock.
     fn new(settings: &SqliteSettings, shard: Shard) -> Self {
         let path = settings.file(shard);
-        let pool = |connections: u32| {
-            SqlitePoolOptions::new()
-                .max_connections(connections)
-                .acquire_timeout(ACQUIRE_TIMEOUT)
-                .test_before_acquire(false)
-                .idle_timeout(None)
-                .max_lifetime(None)
-                .connect_lazy_with(options(&path))
-        };
-        let (writer, readers) = (pool(1), pool(READERS));
-        let pools = vec![writer.clone(), readers.clone()];
-        let breaker = breaker::<SqliteDriver>(format!("sqlite.{shard}"), pools);
+        let connections = |most| Connections::new(options(&path), None, most, ACQUIRE_TIMEOUT);
+        let (writer, readers) = (connections(1), connections(READERS));
+        let both = vec![writer.clone(), readers.clone()];
+        let breaker = breaker::<SqliteDriver>(format!("sqlite.{shard}"), both);
         Self { path: path.display().to_string(), writer, readers, breaker }
     }
 }
@@ -132,11 +125,11 @@ impl Driver for SqliteDriver {
         u16::try_from(self.files.len()).unwrap_or(u16::MAX)
     }
 
-    fn writers(&self, shard: Shard) -> &Pool<Sqlite> {
+    fn writers(&self, shard: Shard) -> &Arc<Connections<Sqlite>> {
         &self.files[usize::from(shard.0)].writer
     }
 
-    fn readers(&self, shard: Shard) -> &Pool<Sqlite> {
+    fn readers(&self, shard: Shard) -> &Arc<Connections<Sqlite>> {
         &self.files[usize::from(shard.0)].readers
     }
 

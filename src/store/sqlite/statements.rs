@@ -230,6 +230,8 @@ pub(super) const STATEMENTS: Statements = Statements {
         " WHERE reversals.original = v.id"
     ),
 
+    outbox_but: "SELECT id, created_at, payload FROM outbox \
+        WHERE instr(?, ',' || id || ',') = 0 ORDER BY id LIMIT ?",
     outbox_sent: "DELETE FROM outbox WHERE id IN (SELECT value->>0 FROM json_each(?))",
     lock_lease: "INSERT INTO leases (name, holder, expires_at) VALUES (?, '', 0) \
         ON CONFLICT DO NOTHING",

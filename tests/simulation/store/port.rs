@@ -14,6 +14,7 @@ use holdfast::store::{
     AccountFilter, AccountRecord, BalanceRow, Identity, Mark, OutboxRow, Standing, Store,
     StoreError, TransferFilter, TransferRecord, Tx,
 };
+use std::collections::BTreeSet;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
@@ -279,6 +280,19 @@ impl Store for SimStore {
     ) -> Result<Vec<OutboxRow>, StoreError> {
         self.read("outbox", shard, |tables| {
             limited(tables.outbox.range(after + 1..).map(|(_, row)| row.clone()), limit)
+        })
+        .await
+    }
+
+    async fn outbox_but(
+        &self,
+        shard: Shard,
+        known: &BTreeSet<u64>,
+        limit: u32,
+    ) -> Result<Vec<OutboxRow>, StoreError> {
+        self.read("outbox", shard, |tables| {
+            let new = tables.outbox.iter().filter(|(id, _)| !known.contains(id));
+            limited(new.map(|(_, row)| row.clone()), limit)
         })
         .await
     }

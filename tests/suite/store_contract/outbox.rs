@@ -43,6 +43,14 @@ pub async fn rows_are_unsent_until_they_are_acknowledged(world: World) {
     let rest = world.store.outbox(SHARD, rows[1].id, 10).await.unwrap();
     assert_eq!(rest.len(), 1);
     assert!(world.store.outbox(SHARD, rest[0].id, 10).await.unwrap().is_empty());
+    let ids = [rows[0].id, rows[1].id, rest[0].id];
+    for (known, left) in [(vec![], vec![0, 1, 2]), (vec![1], vec![0, 2]), (vec![0, 2], vec![1])] {
+        let known = known.iter().map(|place| ids[*place]).chain([10 * ids[2], 0]).collect();
+        let new = world.store.outbox_but(SHARD, &known, 10).await.unwrap();
+        let new: Vec<u64> = new.iter().map(|row| row.id).collect();
+        assert_eq!(new, left.iter().map(|place| ids[*place]).collect::<Vec<_>>());
+    }
+    assert_eq!(world.store.outbox_but(SHARD, &[ids[0]].into(), 1).await.unwrap(), rows[1..]);
     let (depth, oldest) = world.store.outbox_depth(SHARD).await.unwrap();
     assert_eq!((depth, oldest), (6, Some(rows[0].at)));
     world.store.outbox_sent(SHARD, &[rows[1].id, rows[0].id]).await.unwrap();

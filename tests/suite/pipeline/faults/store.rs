@@ -13,7 +13,7 @@ use holdfast::store::{
     OutboxRow, Pass, Progress, Quarantined, Recovery, SourceFact, Standing, Store, StoreError,
     StuckTransfer, TransferFilter, TransferRecord, Tx,
 };
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -219,6 +219,7 @@ delegate! {
     ) -> Option<TransferId>;
     entries_of(ids: &[TransferId]) -> Vec<EntryRow>;
     outbox(after: u64, limit: u32) -> Vec<OutboxRow>;
+    outbox_but(known: &BTreeSet<u64>, limit: u32) -> Vec<OutboxRow>;
     outbox_sent(ids: &[u64]) -> ();
     outbox_depth() -> (u64, Option<Timestamp>);
     lease(name: &str, holder: &str, ttl: Duration) -> bool;
