@@ -231,6 +231,8 @@ impl Relay {
         if let Some((ids, handle)) = self.marking.take() {
             if !handle.is_finished() && self.acknowledged.len() < MOST_UNMARKED {
                 self.marking = Some((ids, handle));
+                // Looked at again after as long.
+                self.marked = Some(Instant::now());
                 return Ok(());
             }
             handle.await.expect("marking does not panic")?;
