@@ -6,7 +6,9 @@ use super::process::Process;
 use super::witness::Witness;
 use crate::wait::eventually;
 use holdfast::backlog::Backlog;
-use holdfast::broker::{Broker, Delivered, Family, Group, Incoming, PartitionLag, Record, Topic};
+use holdfast::broker::{
+    Broker, Delivered, Family, Group, Incoming, PartitionLag, Record, Topic, envelope,
+};
 use holdfast::cache::BalanceCache;
 use holdfast::context::{Context, Policy, Wake};
 use holdfast::domain::{
@@ -278,6 +280,17 @@ impl Cluster {
     pub async fn until_held(&self, id: TransferId) {
         let held = || async { self.transfer(id).await.row.held_at.is_some() };
         eventually("a hold", held).await;
+    }
+
+    /// Waits until the hold was announced too, so that credit is behind until it has read of it.
+    pub async fn until_hold_is_known(&self, id: TransferId) {
+        self.until_held(id).await;
+        let source = self.store().map().shard_of_transfer(id);
+        eventually("the event of a hold", || async {
+            let events = self.events(EventType::Held, source.0).await;
+            events.iter().any(|record| envelope::event(record).is_ok_and(|it| it.terms.id == id))
+        })
+        .await;
     }
 
     /// Waits until the transfer has a pivot; returns whether it is credited, or why not.

@@ -124,7 +124,7 @@ async fn a_lost_event_is_emitted_again(backend: Backend) {
     forgetful.shard(1).down(true);
     forgetful.start(&[Role::Credit]);
     let id = others.transfer(&alice, &bob, 100).await;
-    cluster.until_held(id).await;
+    cluster.until_hold_is_known(id).await;
     forgetful.caught_up(&[Role::Credit]).await;
     // Its event has been read and let go: without the reconciler it would be HELD for ever.
     forgetful.shard(1).down(false);

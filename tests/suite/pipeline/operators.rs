@@ -196,7 +196,7 @@ async fn what_stands_still_is_explained_and_driven_to_its_end(backend: Backend) 
     // Credit lets it go while shard 1 is away, and nobody drives it again.
     process.shard(1).down(true);
     let let_go = process.transfer(&alice, &bob, 10).await;
-    cluster.until_held(let_go).await;
+    cluster.until_hold_is_known(let_go).await;
     process.caught_up(&[Role::Credit]).await;
     eventually("an explanation", || async {
         let found = repair(&process.context, None).await;
@@ -239,7 +239,7 @@ async fn a_hold_that_nobody_settles_is_given_up_by_repair(backend: Backend) {
     let (alice, bob) = (cluster.account(0, 1000).await, cluster.account(1, 0).await);
     process.shard(1).down(true);
     let id = process.transfer(&alice, &bob, 10).await;
-    cluster.until_held(id).await;
+    cluster.until_hold_is_known(id).await;
     process.caught_up(&[Role::Credit]).await;
     process.stop(&[Role::Credit]).await;
     process.shard(1).down(false);
