@@ -16,6 +16,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(5);
 /// How long it rests after a look, as a multiple of what the look took: a busy shard is not asked
 /// all the time.
 const REST: u32 = 2;
+/// The longest rest: a look may have hung.
+const LONGEST_REST: Duration = Duration::from_millis(100);
 /// Transfers that one look asks for.
 const MOST: usize = 500;
 /// Callers that may wait to be noticed: the look-out takes them in between two looks. How many it
@@ -80,7 +82,7 @@ pub(super) fn start(context: Arc<Context>, shard: Shard) -> mpsc::Sender<Waiter>
             }
             let began = Instant::now();
             look(&context, shard, &mut waiting).await;
-            tokio::time::sleep(began.elapsed() * REST).await;
+            tokio::time::sleep((began.elapsed() * REST).min(LONGEST_REST)).await;
             tokio::select! {
                 biased;
                 _ = finals.changed() => {}

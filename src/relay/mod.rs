@@ -250,10 +250,15 @@ impl Relay {
         Ok(())
     }
 
+    /// Takes off what is acknowledged before it ends, so that the next relay does not publish it
+    /// again. Rows that are off already may be taken off once more.
     async fn settle_marks(&mut self) {
-        if let Some((_, handle)) = self.marking.take()
-            && let Ok(Err(error)) = handle.await
-        {
+        if let Some((_, handle)) = self.marking.take() {
+            // Its rows are still among the acknowledged.
+            let _ = handle.await;
+        }
+        let ids: Vec<u64> = std::mem::take(&mut self.acknowledged).into_iter().collect();
+        if let Err(error) = self.context.store.outbox_sent(self.shard, &ids).await {
             tracing::warn!(shard = %self.shard, %error, "acknowledged rows stay on the outbox and are published again");
         }
     }

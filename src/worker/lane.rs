@@ -160,9 +160,12 @@ type Applied = JoinHandle<Result<Vec<Outcome>, StoreError>>;
 impl LaneTask {
     async fn run(mut self) {
         while let Some(batch) = self.collect().await {
-            let rest = self.shared.step.rest(batch.events.len());
+            let events = batch.events.len();
             self.process(batch).await;
-            tokio::time::sleep(rest).await;
+            // Behind a full batch the next one need not be waited for.
+            if events < self.most() {
+                tokio::time::sleep(self.shared.step.rest(events)).await;
+            }
         }
     }
 
@@ -174,9 +177,13 @@ impl LaneTask {
         while let Ok(entered) = self.inbox.try_recv() {
             self.waiting.push_back(entered);
         }
-        let step = &self.shared.step;
-        let most = step.most(self.shared.context.policy.batch);
-        Some(take_batch(&mut self.waiting, most, step.one_event_a_transfer()))
+        let once = self.shared.step.one_event_a_transfer();
+        let most = self.most();
+        Some(take_batch(&mut self.waiting, most, once))
+    }
+
+    fn most(&self) -> usize {
+        self.shared.step.most(self.shared.context.policy.batch)
     }
 
     async fn process(&mut self, batch: Batch) {

@@ -13,6 +13,8 @@ use tokio::time::{Instant, timeout};
 const TRUSTED_IDLE: Duration = Duration::from_secs(1);
 /// One that is older is closed when it comes back.
 const LONGEST_LIFE: Duration = Duration::from_secs(30 * 60);
+/// One that nobody needed for so long is closed when another comes back.
+const LONGEST_IDLE: Duration = Duration::from_secs(10 * 60);
 
 /// What is done with every new connection.
 pub type Session<DB> =
@@ -102,7 +104,11 @@ impl<DB: Database> Lent<DB> {
     pub fn give_back(self) {
         let Self { conn, born, of, slot } = self;
         if born.elapsed() < LONGEST_LIFE {
-            of.idle().push(Idle { conn, born, since: Instant::now() });
+            let mut idle = of.idle();
+            idle.push(Idle { conn, born, since: Instant::now() });
+            if idle[0].since.elapsed() > LONGEST_IDLE {
+                idle.remove(0);
+            }
         }
         // Whoever waits for it finds the connection.
         drop(slot);

@@ -15,6 +15,7 @@ scenarios! {
     a_step_that_died_between_its_commit_and_its_events_announces_them_later
     a_step_whose_commit_is_unconfirmed_reads_again_before_it_speaks
     a_relay_that_died_between_publishing_and_marking_publishes_twice
+    a_relay_that_is_told_to_end_leaves_nothing_to_publish_twice
     a_producer_that_fails_in_the_middle_of_a_batch_leaves_no_gap
     roles_that_are_killed_in_mid_work_lose_and_repeat_nothing
     a_member_that_forgot_its_offsets_changes_nothing
@@ -156,6 +157,22 @@ async fn a_relay_that_died_between_publishing_and_marking_publishes_twice(backen
     }
     eventually("every fault", || async { dying.broker.all_sends_failed() }).await;
     cluster.finish([dying, others]).await;
+}
+
+async fn a_relay_that_is_told_to_end_leaves_nothing_to_publish_twice(backend: Backend) {
+    let cluster = patient(backend).await;
+    let process = cluster.process();
+    process.start_all_but(&[Role::Reconciler]);
+    let (alice, bob) = (cluster.account(0, 1_000).await, cluster.account(1, 0).await);
+    for _ in 0..5 {
+        let id = process.transfer(&alice, &bob, 1).await;
+        cluster.assert_committed(id).await;
+    }
+    process.stop(&[Role::Relay]).await;
+    for shard in cluster.store().map().all_shards() {
+        assert_eq!(cluster.store().outbox_depth(shard).await.unwrap().0, 0);
+    }
+    cluster.finish([process]).await;
 }
 
 /// Hazard 25: of five records the second and third never reach the broker, the others do. A
