@@ -160,6 +160,18 @@ impl Stages {
         Ok(())
     }
 
+    /// What a role has yet to deal with, of all shards.
+    async fn left(&self, role: Role) -> anyhow::Result<u64> {
+        let mut left = 0;
+        for shard in self.shards() {
+            left += match role {
+                Role::Relay => self.context.store.outbox_depth(shard).await?.0,
+                _ => self.unread(role, shard).await?.unsigned_abs(),
+            };
+        }
+        Ok(left)
+    }
+
     async fn unread(&self, role: Role, shard: Shard) -> anyhow::Result<i64> {
         let topics: Vec<Topic> = match role {
             Role::Projector => projector::topics(shard),
@@ -208,8 +220,9 @@ impl Stages {
             chunks.push(requests.split_off(requests.len().saturating_sub(A_REQUEST)));
         }
         let before = self.look(0).await?;
-        let mut answers =
-            stream::iter(chunks).map(|chunk| ingress.submit_many(chunk)).buffer_unordered(REQUESTS);
+        let mut answers = stream::iter(chunks)
+            .map(|chunk| ingress.submit_patiently(chunk))
+            .buffer_unordered(REQUESTS);
         while let Some(answers) = answers.next().await {
             for answer in answers {
                 answer.context("a transfer was not accepted")?;
@@ -255,15 +268,23 @@ impl Stages {
     /// From the first event that it deals with to the last.
     async fn until_done(&self, role: Role, start: u64, all: u64) -> anyhow::Result<(Look, Look)> {
         let mut first = None;
+        let mut last: Option<Look> = None;
         let mut moved = (Instant::now(), 0);
         loop {
             let count = self.count(role) - start;
             if first.is_none() && count > 0 {
                 first = Some(self.look(count).await?);
             }
+            // Of events that came twice, others may still be left.
             if count >= all {
-                let last = self.look(count).await?;
-                return Ok((first.context("there was something to do")?, last));
+                let done = match last.take_if(|last| last.count == count) {
+                    Some(done) => done,
+                    None => self.look(count).await?,
+                };
+                if self.left(role).await? == 0 {
+                    return Ok((first.context("there was something to do")?, done));
+                }
+                last = Some(done);
             }
             if count > moved.1 {
                 moved = (Instant::now(), count);

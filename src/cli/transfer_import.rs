@@ -12,13 +12,9 @@ use anyhow::anyhow;
 use clap::Args;
 use serde_json::json;
 use std::path::PathBuf;
-use std::time::Duration;
 
 /// Transfers of one call.
 const BATCH: usize = 1000;
-/// How often a transfer that was refused for the moment is asked for again, and the longest pause.
-const ATTEMPTS: u32 = 8;
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 const COLUMNS: Columns = Columns {
     required: &["source", "destination", "amount", "currency", "idempotency_key"],
@@ -85,38 +81,12 @@ async fn import(
             return Ok(tally);
         }
         let count = batch.len() as u64;
-        let request = |(number, asked): (u64, Asked)| (number, asked.by(client));
-        submit(target, batch.into_iter().map(request).collect(), &mut tally).await;
+        let (numbers, requests): (Vec<u64>, Vec<TransferRequest>) =
+            batch.into_iter().map(|(number, asked)| (number, asked.by(client))).unzip();
+        let answers = target.ingress().submit_patiently(requests).await;
+        numbers.into_iter().zip(answers).for_each(|(number, answer)| tally.add(number, answer));
         progress(count);
     }
-}
-
-/// Asks for a batch, and again for what was refused for the moment, which is safe with its key.
-async fn submit(target: &Target, mut batch: Vec<(u64, TransferRequest)>, tally: &mut Tally) {
-    let mut pause = Duration::from_millis(100);
-    for attempt in 1..=ATTEMPTS {
-        let requests = batch.iter().map(|(_, request)| request.clone()).collect();
-        let answers = target.ingress().submit_many(requests).await;
-        let mut again = Vec::new();
-        for ((number, request), answer) in batch.into_iter().zip(answers) {
-            match answer {
-                Err(refusal) if attempt < ATTEMPTS && is_momentary(&refusal) => {
-                    again.push((number, request));
-                }
-                answer => tally.add(number, answer),
-            }
-        }
-        batch = again;
-        if batch.is_empty() {
-            return;
-        }
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(LONGEST_PAUSE);
-    }
-}
-
-fn is_momentary(refusal: &Refusal) -> bool {
-    matches!(refusal, Refusal::ShardUnavailable | Refusal::Overloaded | Refusal::OutcomeUnknown)
 }
 
 impl Tally {

@@ -9,6 +9,7 @@ mod decide;
 mod fingerprint;
 mod group_commit;
 pub mod http;
+mod patient;
 mod pressure;
 mod queries;
 mod queue;

@@ -21,6 +21,8 @@ use std::time::Duration;
 const PAGE: u32 = 1000;
 /// After this a projection that has not moved is behind, not on its way.
 const SECOND_LOOK_AFTER: Duration = Duration::from_secs(5);
+/// A finding that is none while a projector is busy.
+pub const PROJECTION_BEHIND: &str = "a projection stays behind";
 
 /// Money of one currency, in decimal text.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -221,7 +223,7 @@ impl Audit<'_> {
             };
             if stands {
                 self.report.findings.push(Finding {
-                    what: "a projection stays behind",
+                    what: PROJECTION_BEHIND,
                     place: format!(
                         "{place}, shard {shard}, account {id}, version {version} of {}",
                         row.version

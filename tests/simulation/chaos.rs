@@ -159,7 +159,7 @@ pub async fn audit_now(fleet: &Arc<Fleet>) {
     state.counts.add("audit");
     // While things fail a projection may well stay behind: the audit is right to say so.
     let calm = state.faults.over;
-    let wrong = |finding: &&audit::Finding| calm || finding.what != "a projection stays behind";
+    let wrong = |finding: &&audit::Finding| calm || finding.what != audit::PROJECTION_BEHIND;
     if let Some(finding) = report.findings.iter().find(wrong) {
         let what = format!("the product's audit finds {finding:?}");
         fleet.world.violate(&mut state, what);

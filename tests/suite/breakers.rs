@@ -30,10 +30,11 @@ async fn shards_with(acquire_timeout: Duration) -> (Proxy, MySqlStore) {
     let mut settings = MySqlSettings {
         max_connections: MOST,
         acquire_timeout,
-        statement_timeout: Duration::from_millis(500),
+        statement_timeout: Duration::from_secs(3),
         ..MySqlSettings::new(vec![fresh_database(0).await, fresh_database(1).await])
     };
-    mysql::migrate(&settings, 4).await.unwrap();
+    let patient = MySqlSettings::new(settings.urls.clone());
+    mysql::migrate(&patient, 4).await.unwrap();
     let proxy = Proxy::start(&settings.urls[0], 0).await;
     settings.urls[0] = proxy.url(&settings.urls[0]);
     let store = MySqlStore::open(&settings, Opening::AllShards).await.unwrap();

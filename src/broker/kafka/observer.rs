@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 /// For one request.
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// For a new topic to be known everywhere.
-const CREATION: Duration = Duration::from_secs(15);
+const CREATION: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_millis(20);
 
 type Client = BaseConsumer<Quiet>;
@@ -27,11 +27,14 @@ pub(super) struct Failure {
     /// No answer came at all. A broker that says that it is not the leader, or is still loading, is
     /// there.
     pub(super) silent: bool,
+    /// A broker that was asked does not lead yet, or no longer: another one will answer, or the
+    /// same one in a moment.
+    moving: bool,
 }
 
 impl From<BrokerError> for Failure {
     fn from(error: BrokerError) -> Self {
-        Self { error, silent: false }
+        Self { error, silent: false, moving: false }
     }
 }
 
@@ -154,12 +157,24 @@ impl Observer {
         Ok(())
     }
 
-    /// Where a group stands.
+    /// Where a group stands. New topics have no leader for a moment.
     pub(super) fn lag(
         &self,
         group: &Group,
         topics: &[Topic],
     ) -> Result<Vec<PartitionLag>, Failure> {
+        let deadline = Instant::now() + TIMEOUT;
+        loop {
+            match self.look_at_lag(group, topics) {
+                Err(failure) if failure.moving && Instant::now() < deadline => {
+                    std::thread::sleep(LOOK);
+                }
+                answer => return answer,
+            }
+        }
+    }
+
+    fn look_at_lag(&self, group: &Group, topics: &[Topic]) -> Result<Vec<PartitionLag>, Failure> {
         let places: Vec<(Topic, Partition)> = self
             .existing(topics)?
             .into_iter()
@@ -321,7 +336,11 @@ impl Observer {
     }
 
     fn failed(&self, error: &KafkaError) -> Failure {
-        Failure { error: self.settings.unavailable(error), silent: is_silence(error) }
+        Failure {
+            error: self.settings.unavailable(error),
+            silent: is_silence(error),
+            moving: is_moving(error),
+        }
     }
 }
 
@@ -352,6 +371,19 @@ fn is_silence(error: &KafkaError) -> bool {
     )
 }
 
+fn is_moving(error: &KafkaError) -> bool {
+    matches!(
+        error.rdkafka_error_code(),
+        Some(
+            RDKafkaErrorCode::NotLeaderForPartition
+                | RDKafkaErrorCode::LeaderNotAvailable
+                | RDKafkaErrorCode::NotCoordinator
+                | RDKafkaErrorCode::CoordinatorNotAvailable
+                | RDKafkaErrorCode::CoordinatorLoadInProgress
+        )
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -367,6 +399,8 @@ mod tests {
             RDKafkaErrorCode::TopicAuthorizationFailed,
         ] {
             assert!(!is_silence(&KafkaError::MetadataFetch(code)), "{code}");
+            let passes = code != RDKafkaErrorCode::TopicAuthorizationFailed;
+            assert_eq!(is_moving(&KafkaError::MetadataFetch(code)), passes, "{code}");
         }
     }
 }

@@ -31,6 +31,13 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(20);
 /// Connections for reads, which never wait for a writer.
 const READERS: u32 = 4;
 
+/// Pages in memory for each connection, in negative KiB as SQLite has it: an index that grows in
+/// random places does not read what it wrote a moment ago.
+const CACHE: &str = "-32768";
+/// Pages of 4 KiB in the write-ahead log before they are written to the file, each once however
+/// often it was changed.
+const CHECKPOINT: &str = "16384";
+
 /// Where the files are, and how long a statement may take.
 #[derive(Clone, Debug)]
 pub struct SqliteSettings {
@@ -65,6 +72,8 @@ pub(super) fn options(file: &Path) -> SqliteConnectOptions {
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full)
         .pragma("fullfsync", "ON")
+        .pragma("cache_size", CACHE)
+        .pragma("wal_autocheckpoint", CHECKPOINT)
         .foreign_keys(false)
         .busy_timeout(BUSY_TIMEOUT)
         .disable_statement_logging()

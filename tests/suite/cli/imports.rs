@@ -4,7 +4,7 @@ use super::program::Program;
 
 fn migrated() -> Program {
     let program = Program::new();
-    assert_eq!(program.run(&["migrate"]).code, Some(0));
+    program.succeed(&["migrate"]);
     program
 }
 

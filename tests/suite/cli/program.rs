@@ -67,12 +67,18 @@ impl Program {
         self.start(args).ended()
     }
 
+    /// Runs it to its end, which must be exit code 0.
+    pub fn succeed(&self, args: &[&str]) -> Output {
+        let output = self.run(args);
+        assert_eq!(output.code, Some(0), "{args:?}: {output:?}");
+        output
+    }
+
     /// Runs it to its end, which must be exit code 0, and reads its JSON.
     pub fn json(&self, args: &[&str]) -> Value {
         let mut args = args.to_vec();
         args.extend(["--format", "json"]);
-        let output = self.run(&args);
-        assert_eq!(output.code, Some(0), "{args:?}: {output:?}");
+        let output = self.succeed(&args);
         serde_json::from_str(&output.stdout).unwrap_or_else(|_| panic!("{args:?}: {output:?}"))
     }
 

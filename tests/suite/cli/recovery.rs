@@ -57,5 +57,5 @@ async fn no_role_starts_while_a_recovery_is_not_finished() {
     let paid = dev.transfer("alice", "bank", "3.00", "after");
     assert_eq!(paid["status"], "committed", "{paid}");
     let (program, _) = dev.stop("TERM");
-    assert_eq!(program.run(&["reconcile", "check"]).code, Some(0));
+    program.succeed(&["reconcile", "check"]);
 }

@@ -73,8 +73,8 @@ async fn what_is_not_migrated_is_not_served() {
     assert!(output.stderr.contains("run `holdfast migrate`"), "{output:?}");
 
     assert_eq!(program.run(&["migrate", "--check"]).code, Some(3));
-    assert_eq!(program.run(&["migrate"]).code, Some(0));
-    assert_eq!(program.run(&["migrate", "--check"]).code, Some(0));
+    program.succeed(&["migrate"]);
+    program.succeed(&["migrate", "--check"]);
     let other = program.with("HOLDFAST_KAFKA_TOPIC_PREFIX", &format!("cli-{}.", unique()));
     let output = other.run(&["serve"]);
     assert_eq!(output.code, Some(1), "{output:?}");
@@ -84,7 +84,7 @@ async fn what_is_not_migrated_is_not_served() {
 #[tokio::test(flavor = "multi_thread")]
 async fn all_roles_on_real_services_move_money_and_stop_in_order() {
     let (program, _) = fresh().await;
-    assert_eq!(program.run(&["migrate"]).code, Some(0));
+    program.succeed(&["migrate"]);
     let mut running = program.start(&["serve"]);
     let address = running.listening();
     let ready = answer(&format!("{address}/readyz"), 200).await;
@@ -103,7 +103,7 @@ async fn all_roles_on_real_services_move_money_and_stop_in_order() {
     let asked = asked.header("Idempotency-Key", "one").header("Prefer", "wait=30");
     let answered: Value = asked.send().await.unwrap().json().await.unwrap();
     assert_eq!(answered["status"], "committed", "{answered}");
-    assert_eq!(program.run(&["reconcile", "check"]).code, Some(0));
+    program.succeed(&["reconcile", "check"]);
     assert_eq!(program.json(&["account", "show", "alice"])["balance"]["posted"], "5.00");
     let metrics = reqwest::get(format!("{address}/metrics")).await.unwrap().text().await.unwrap();
     assert!(metrics.contains("holdfast_http_requests_total"), "{metrics}");
@@ -115,7 +115,7 @@ async fn all_roles_on_real_services_move_money_and_stop_in_order() {
 #[tokio::test(flavor = "multi_thread")]
 async fn it_starts_while_one_shard_of_two_is_down() {
     let (program, urls) = fresh().await;
-    assert_eq!(program.run(&["migrate"]).code, Some(0));
+    program.succeed(&["migrate"]);
     let down = format!("mysql://root@{}/gone", nowhere());
     let program = program.with("HOLDFAST_MYSQL_SHARDS", &format!("{},{down}", urls[0]));
     let mut running = program.start(&["serve", "--roles", "ingress"]);
@@ -151,7 +151,7 @@ async fn it_starts_while_one_shard_of_two_is_down() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_process_serves_probes_and_nothing_else() {
     let (program, _) = fresh().await;
-    assert_eq!(program.run(&["migrate"]).code, Some(0));
+    program.succeed(&["migrate"]);
     let mut running = program.start(&["serve", "--roles", "hold,relay", "--shards", "1"]);
     let address = running.listening();
     let ready = answer(&format!("{address}/readyz"), 200).await;
@@ -166,7 +166,7 @@ async fn a_worker_process_serves_probes_and_nothing_else() {
 #[tokio::test(flavor = "multi_thread")]
 async fn shards_in_another_order_are_refused() {
     let (program, mut urls) = fresh().await;
-    assert_eq!(program.run(&["migrate"]).code, Some(0));
+    program.succeed(&["migrate"]);
     urls.reverse();
     let output = program.with("HOLDFAST_MYSQL_SHARDS", &urls.join(",")).run(&["serve"]);
     assert_eq!(output.code, Some(1), "{output:?}");
@@ -187,7 +187,7 @@ async fn until_accepted(request: RequestBuilder) -> reqwest::Result<Response> {
 /// An ingress without workers, with a request that waits for an end that does not come.
 async fn with_a_waiting_request(seconds: u32) -> (Running, JoinHandle<reqwest::Result<Response>>) {
     let (program, _) = fresh().await;
-    assert_eq!(program.run(&["migrate"]).code, Some(0));
+    program.succeed(&["migrate"]);
     let mut running = program.start(&["serve", "--roles", "ingress"]);
     let address = running.listening();
     answer(&format!("{address}/readyz"), 200).await;
@@ -214,7 +214,7 @@ async fn a_request_under_way_is_answered_before_the_end() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_signal_does_not_wait() {
     let (program, _) = fresh().await;
-    assert_eq!(program.run(&["migrate"]).code, Some(0));
+    program.succeed(&["migrate"]);
     let mut running = program.start(&["serve", "--roles", "ingress"]);
     let address = running.listening();
     answer(&format!("{address}/readyz"), 200).await;

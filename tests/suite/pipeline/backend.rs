@@ -1,10 +1,10 @@
 //! The two sets of adapters that every scenario runs on.
 
 use crate::services::{fresh_database, services, unique};
-use crate::wait::DEADLINE;
+use crate::wait::{DEADLINE, within};
 use holdfast::broker::embedded::{EmbeddedBroker, EmbeddedSettings};
 use holdfast::broker::kafka::{KafkaBroker, KafkaSettings};
-use holdfast::broker::{Broker, Topic};
+use holdfast::broker::{Broker, BrokerError, Topic};
 use holdfast::cache::BalanceCache;
 use holdfast::domain::Shard;
 use holdfast::store::mysql::{self, MySqlSettings, MySqlStore};
@@ -13,6 +13,7 @@ use holdfast::store::{Opening, Store};
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions, Connection, MySqlConnection};
 use std::sync::{Arc, Once};
+use std::time::Duration;
 use tempfile::TempDir;
 
 /// Which adapters.
@@ -50,9 +51,27 @@ impl Backend {
             Self::Real => real(shards, partitions).await,
         };
         let topics = Topic::all((0..shards).map(Shard));
-        ports.broker.create_topics(&topics, partitions).await.unwrap();
+        answered(|| ports.broker.create_topics(&topics, partitions)).await.unwrap();
         ports
     }
+}
+
+/// What the broker says: on a busy machine it may take a while until it does.
+pub async fn answered<T, F>(ask: impl Fn() -> F) -> Result<T, BrokerError>
+where
+    F: Future<Output = Result<T, BrokerError>>,
+{
+    within("an answer of the broker", async {
+        loop {
+            match ask().await {
+                Err(BrokerError::Unavailable { .. }) => {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+                said => return said,
+            }
+        }
+    })
+    .await
 }
 
 impl Ports {

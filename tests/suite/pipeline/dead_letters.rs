@@ -1,6 +1,6 @@
 //! Events that no step can be made of, and events that only look so.
 
-use super::backend::Backend;
+use super::backend::{Backend, answered};
 use super::cluster::{Cluster, PARTITIONS};
 use super::process::{dollars, request};
 use super::witness::FORGED;
@@ -224,7 +224,8 @@ async fn in_another_partition(cluster: &Cluster, account: &AccountId) -> Account
 /// Commits, for the group of hold, the newer event and no other.
 async fn read_past(cluster: &Cluster, topic: Topic, partition: Partition) {
     let group = Group { role: Role::Hold.as_str(), shard: topic.shard };
-    let mut consumer = cluster.broker().consumer(&group, &[topic]).await.unwrap();
+    let (broker, topics) = (cluster.broker(), [topic]);
+    let mut consumer = answered(|| broker.consumer(&group, &topics)).await.unwrap();
     loop {
         let Incoming::Records(records) = consumer.next(1).await.unwrap() else { continue };
         let position = records[0].position;
@@ -234,7 +235,7 @@ async fn read_past(cluster: &Cluster, topic: Topic, partition: Partition) {
             consumer.commit(&[after]);
             drop(consumer);
             eventually("the commit", || async {
-                let lags = cluster.broker().lag(&group, &[topic]).await.unwrap();
+                let lags = answered(|| broker.lag(&group, &topics)).await.unwrap();
                 lags[partition.0 as usize].committed == Some(after.offset)
             })
             .await;

@@ -1,14 +1,12 @@
 //! Several members of each group, and what they notice of each other.
 
-use super::backend::Backend;
+use super::backend::{Backend, answered};
 use super::cluster::{Cluster, PARTITIONS};
 use super::load::{Load, Mix};
-use crate::wait::eventually;
 use holdfast::broker::{BrokerError, Topic};
 use holdfast::domain::Shard;
 use holdfast::roles::Role;
 use holdfast::routing::{ShardMap, slot_of};
-use std::cell::RefCell;
 
 scenarios! {
     members_that_come_and_go_under_load_lose_and_repeat_nothing
@@ -95,20 +93,4 @@ async fn an_account_is_in_one_partition_for_ever(backend: Backend) {
         assert_eq!(delivered.position.partition, map.partition_of_slot(slot_of(&moved)));
     }
     cluster.finish([process]).await;
-}
-
-/// What the broker says: on a busy machine it may take a while until it does.
-async fn answered<T, F>(ask: impl Fn() -> F) -> Result<T, BrokerError>
-where
-    F: Future<Output = Result<T, BrokerError>>,
-{
-    let answer = RefCell::new(None);
-    eventually("an answer of the broker", || async {
-        let said = ask().await;
-        let silent = matches!(said, Err(BrokerError::Unavailable { .. }));
-        *answer.borrow_mut() = Some(said);
-        !silent
-    })
-    .await;
-    answer.into_inner().expect("it was asked")
 }

@@ -1,5 +1,6 @@
 //! One process of a cluster: ingress, and any roles for any shards, each of which can be stopped.
 
+use super::backend::answered;
 use super::faults::{BrokerFaults, ShardFaults, StoreFaults};
 use crate::wait::{DEADLINE, eventually, within};
 use holdfast::broker::{Family, Group, Topic};
@@ -119,9 +120,9 @@ impl Process {
         for (role, shard) in roles.iter().flat_map(|role| shards.iter().map(|at| (*role, *at))) {
             let group = Group { role: role.as_str(), shard };
             eventually(&format!("{group} caught up"), || async {
-                // A broker that is busy with new topics is asked again.
-                let lags = self.context.broker.lag(&group, &topics(role, shard)).await;
-                lags.is_ok_and(|lags| lags.iter().all(|lag| lag.records() == 0))
+                let topics = topics(role, shard);
+                let lags = answered(|| self.context.broker.lag(&group, &topics)).await.unwrap();
+                lags.iter().all(|lag| lag.records() == 0)
             })
             .await;
         }

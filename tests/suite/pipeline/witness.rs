@@ -1,6 +1,7 @@
 //! Reads every event as it is published and holds it against the rows: an event that is not true
 //! when it can be read is a lie, however true it becomes.
 
+use super::backend::answered;
 use crate::wait::eventually;
 use holdfast::broker::{Broker, Consumer, Delivered, Family, Group, Incoming, Topic, envelope};
 use holdfast::domain::{
@@ -56,7 +57,7 @@ impl Witness {
     /// Waits until everything that was published was seen: none of it was a lie, and the end of
     /// every transfer was announced.
     pub async fn all_was_true(&self, broker: &dyn Broker, transfers: &[TransferId]) {
-        let lags = broker.lag(&self.group, &self.topics).await.unwrap();
+        let lags = answered(|| broker.lag(&self.group, &self.topics)).await.unwrap();
         let written: i64 = lags.iter().map(|lag| lag.end - lag.start).sum();
         eventually("all events seen", || async {
             assert!(!self.task.is_finished(), "the witness ended");
