@@ -74,7 +74,7 @@ impl Default for Policy {
             redrive_backoff: Duration::from_secs(2),
             claim_retention: Duration::from_secs(30 * 86_400),
             default_currency: "USD".parse().expect("USD is a currency"),
-            batch: 500,
+            batch: 1000,
             outbox_poll: Duration::from_millis(4),
             instance: format!("{}-{:08x}", std::process::id(), random::bits() >> 32),
         }

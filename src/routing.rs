@@ -1,10 +1,10 @@
 //! Account to slot to shard to partition, and the shard map that is laid out once with a
 //! consistent-hash ring and from then on stored with every shard's identity.
 
+use crate::domain::hex;
 use crate::domain::{AccountId, Partition, SLOTS, Shard, Slot, TransferId};
 use consistent_hash::{DefaultHash, Node, StaticHashRing};
 use sha2::{Digest, Sha256};
-use std::fmt::Write as _;
 use xxhash_rust::xxh64::xxh64;
 
 /// Points that each shard has on the ring; more points, more even shares.
@@ -69,10 +69,7 @@ impl ShardMap {
         hash.update(self.version.to_be_bytes());
         hash.update(self.partitions.to_be_bytes());
         hash.update(self.bytes());
-        hash.finalize().iter().take(8).fold(String::new(), |mut text, byte| {
-            let _ = write!(text, "{byte:02x}");
-            text
-        })
+        hex::encode(&hash.finalize()[..8])
     }
 
     /// Raised whenever slots move.

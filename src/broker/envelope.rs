@@ -1,6 +1,6 @@
 //! How an event becomes a record and back: `CloudEvents` 1.0 in Kafka's binary mode.
 
-use super::{Delivered, Family, Record, Topic};
+use super::{Delivered, Family, Header, Record, Topic};
 use crate::domain::{
     DeadLetter, DeadLetterOrigin, DeadReason, Event, EventError, Timestamp, TransferId,
 };
@@ -100,7 +100,7 @@ fn letter(
     origin: &Origin,
     key: &str,
     value: &[u8],
-    headers: &[(String, String)],
+    headers: &[Header],
     verdict: &Verdict<'_>,
 ) -> Record {
     let event = Event::decode(value).ok();
@@ -149,15 +149,15 @@ fn capped(text: &str) -> &str {
     &text[..end]
 }
 
-fn ce_id(headers: &[(String, String)]) -> &str {
+fn ce_id(headers: &[Header]) -> &str {
     headers.iter().find(|(name, _)| name == "ce_id").map_or("unknown", |(_, value)| value)
 }
 
 /// The transfer that a record's `ce_id` names: found even where the value cannot be read.
-fn transfer_in(headers: &[(String, String)]) -> Option<TransferId> {
+fn transfer_in(headers: &[Header]) -> Option<TransferId> {
     ce_id(headers).split('/').next()?.parse().ok()
 }
 
-fn header(name: &str, value: impl Into<String>) -> (String, String) {
-    (name.to_owned(), value.into())
+fn header(name: &'static str, value: impl Into<String>) -> Header {
+    (name.into(), value.into())
 }

@@ -10,6 +10,7 @@ pub mod kafka;
 use crate::domain::{EventType, Partition, Shard, Timestamp};
 use async_trait::async_trait;
 use futures::future::BoxFuture;
+use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 use tokio::sync::oneshot;
@@ -117,7 +118,7 @@ pub struct Record {
     /// The value.
     pub value: Vec<u8>,
     /// Names and values; `CloudEvents` attributes and the trace context.
-    pub headers: Vec<(String, String)>,
+    pub headers: Vec<Header>,
     /// Database time of the transaction behind it; what backlog is measured by. Kafka keeps whole
     /// milliseconds of it.
     pub timestamp: Timestamp,
@@ -142,6 +143,26 @@ pub struct Position {
     pub offset: i64,
 }
 
+/// A header's name and value.
+pub type Header = (Cow<'static, str>, String);
+
+/// The name of a header; those that every event has are not copied.
+pub fn header_name(name: &str) -> Cow<'static, str> {
+    const OURS: [&str; 7] = [
+        "ce_specversion",
+        "ce_id",
+        "ce_type",
+        "ce_source",
+        "ce_time",
+        "content-type",
+        "traceparent",
+    ];
+    match OURS.into_iter().find(|ours| *ours == name) {
+        Some(ours) => Cow::Borrowed(ours),
+        None => Cow::Owned(name.to_owned()),
+    }
+}
+
 /// A record as it was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Delivered {
@@ -152,7 +173,7 @@ pub struct Delivered {
     /// The value.
     pub value: Vec<u8>,
     /// Names and values; those that are not UTF-8 are left out.
-    pub headers: Vec<(String, String)>,
+    pub headers: Vec<Header>,
     /// The record's timestamp.
     pub timestamp: Timestamp,
 }

@@ -212,7 +212,7 @@ pub const SETTINGS: &[Setting] = &[
     ),
     setting(
         "batch",
-        Some("500"),
+        Some("1000"),
         "a whole number from 1 to 5000",
         "Most records that a worker takes at once, and most transfers of one transaction.",
     ),

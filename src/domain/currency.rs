@@ -48,6 +48,25 @@ const SCALE_2: &str = "AED AFN ALL AMD ANG AOA ARS AUD AWG AZN BAM BBD BDT BGN B
     SOS SRD SSP STN SVC SYP SZL THB TJS TMT TOP TRY TTD TWD TZS UAH USD USN UYU UZS VED VES WST \
     XCD XCG YER ZAR ZMW ZWG";
 
+/// Both lists are in alphabetical order.
+fn other_scale(code: [u8; 3]) -> Option<u32> {
+    let found = OTHER_SCALES.binary_search_by_key(&&code, |(other, _)| *other);
+    found.ok().map(|place| OTHER_SCALES[place].1)
+}
+
+fn two_places(code: [u8; 3]) -> bool {
+    let (mut from, mut to) = (0, SCALE_2.len().div_ceil(4));
+    while from < to {
+        let middle = usize::midpoint(from, to);
+        match SCALE_2.as_bytes()[4 * middle..4 * middle + 3].cmp(&code) {
+            std::cmp::Ordering::Less => from = middle + 1,
+            std::cmp::Ordering::Equal => return true,
+            std::cmp::Ordering::Greater => to = middle,
+        }
+    }
+    false
+}
+
 /// The text is no currency code of ISO 4217.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("not an ISO 4217 currency code such as USD")]
@@ -56,7 +75,7 @@ pub struct UnknownCurrency;
 impl Currency {
     /// Number of decimal places of the minor unit: JPY 0, USD 2, BHD 3.
     pub fn scale(self) -> u32 {
-        OTHER_SCALES.iter().find(|(code, _)| **code == self.0).map_or(2, |(_, scale)| *scale)
+        other_scale(self.0).unwrap_or(2)
     }
 
     /// The three-letter code.
@@ -70,8 +89,7 @@ impl FromStr for Currency {
 
     fn from_str(text: &str) -> Result<Self, UnknownCurrency> {
         let code: [u8; 3] = text.as_bytes().try_into().map_err(|_| UnknownCurrency)?;
-        let known = OTHER_SCALES.iter().any(|(other, _)| **other == code)
-            || SCALE_2.as_bytes().chunks(4).any(|listed| listed[..3] == code);
+        let known = two_places(code) || other_scale(code).is_some();
         if known { Ok(Self(code)) } else { Err(UnknownCurrency) }
     }
 }
@@ -96,14 +114,31 @@ impl Serialize for Currency {
 
 impl<'de> Deserialize<'de> for Currency {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
-        text.parse().map_err(serde::de::Error::custom)
+        super::text::parsed(deserializer)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn both_lists_are_in_order_and_every_code_is_found() {
+        let others: Vec<&[u8; 3]> = OTHER_SCALES.iter().map(|(code, _)| *code).collect();
+        assert!(others.is_sorted());
+        let listed: Vec<&str> = SCALE_2.split(' ').collect();
+        assert!(listed.is_sorted());
+        for code in listed {
+            assert_eq!(code.parse::<Currency>().unwrap().scale(), 2, "{code}");
+        }
+        for (code, scale) in OTHER_SCALES {
+            let code = std::str::from_utf8(*code).unwrap();
+            assert_eq!(code.parse::<Currency>().unwrap().scale(), *scale, "{code}");
+        }
+        for unknown in ["AAA", "ZZZ", "USE", "usd", "XAU"] {
+            assert!(unknown.parse::<Currency>().is_err(), "{unknown}");
+        }
+    }
 
     #[test]
     fn scales_are_those_of_iso_4217() {

@@ -5,6 +5,7 @@
 use super::account::{AccountKind, AccountRow, AccountStatus, coded};
 use super::claim::NewTransfer;
 use super::currency::Currency;
+use super::hex;
 use super::ids::{
     AccountId, Client, ClusterId, Generation, IdempotencyKey, Partition, Shard, TransferId,
 };
@@ -12,7 +13,7 @@ use super::money::{Money, format_minor, parse_signed_minor};
 use super::time::Timestamp;
 use super::transfer::{Reason, State, Terms};
 use serde::{Deserialize, Serialize};
-use std::fmt::Write as _;
+use std::borrow::Cow;
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -91,10 +92,7 @@ impl RequestDetails {
         Self {
             client: transfer.claim.client.clone(),
             idempotency_key: transfer.claim.key.clone(),
-            fingerprint: transfer.fingerprint.iter().fold(String::new(), |mut text, byte| {
-                let _ = write!(text, "{byte:02x}");
-                text
-            }),
+            fingerprint: hex::encode(&transfer.fingerprint),
             fingerprint_version: transfer.fingerprint_version,
             description: transfer.description.clone(),
             reference: transfer.reference.clone(),
@@ -191,44 +189,49 @@ pub enum EventError {
 }
 
 #[derive(Serialize, Deserialize)]
-struct WireTransfer {
+struct WireTransfer<'a> {
     id: TransferId,
     source: AccountId,
     destination: AccountId,
-    amount: String,
+    #[serde(borrow)]
+    amount: Cow<'a, str>,
     currency: Currency,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     reverses: Option<TransferId>,
 }
 
 #[derive(Serialize, Deserialize)]
-struct WireAccount {
+struct WireAccount<'a> {
     id: AccountId,
     currency: Currency,
     kind: AccountKind,
     status: AccountStatus,
-    overdraft_limit: String,
-    posted: String,
-    held: String,
+    #[serde(borrow)]
+    overdraft_limit: Cow<'a, str>,
+    #[serde(borrow)]
+    posted: Cow<'a, str>,
+    #[serde(borrow)]
+    held: Cow<'a, str>,
     version: i64,
 }
 
 #[derive(Serialize, Deserialize)]
-struct WireEvent {
+struct WireEvent<'a> {
     version: u32,
-    #[serde(rename = "type")]
-    kind: String,
+    #[serde(rename = "type", borrow)]
+    kind: Cow<'a, str>,
     cluster: ClusterId,
     generation: Generation,
     attempt: u32,
     at: Timestamp,
-    transfer: WireTransfer,
+    #[serde(borrow)]
+    transfer: WireTransfer<'a>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     reason: Option<Reason>,
+    #[serde(skip_serializing_if = "Option::is_none", default, borrow)]
+    account: Option<WireAccount<'a>>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    account: Option<WireAccount>,
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    request: Option<RequestDetails>,
+    request: Option<Cow<'a, RequestDetails>>,
 }
 
 #[derive(Deserialize)]
@@ -247,7 +250,7 @@ impl Event {
         let terms = &self.terms;
         let wire = WireEvent {
             version: EVENT_VERSION,
-            kind: self.kind.as_str().to_owned(),
+            kind: self.kind.as_str().into(),
             cluster: self.cluster,
             generation: self.generation,
             attempt: self.attempt,
@@ -256,13 +259,13 @@ impl Event {
                 id: terms.id,
                 source: terms.source.clone(),
                 destination: terms.destination.clone(),
-                amount: terms.amount.to_string(),
+                amount: terms.amount.to_string().into(),
                 currency: terms.amount.currency(),
                 reverses: terms.reverses,
             },
             reason: self.reason,
             account: self.account.as_ref().map(WireAccount::from),
-            request: self.request.clone(),
+            request: self.request.as_ref().map(Cow::Borrowed),
         };
         serde_json::to_vec(&wire).expect("an event holds only strings and integers")
     }
@@ -304,7 +307,7 @@ impl Event {
                 .account
                 .map(|account| account.into_snapshot().ok_or_else(|| malformed("account amounts")))
                 .transpose()?,
-            request: wire.request,
+            request: wire.request.map(Cow::into_owned),
             traceparent: None,
         })
     }
@@ -317,9 +320,9 @@ fn newer_or_malformed(value: &[u8], error: &str) -> EventError {
     }
 }
 
-impl From<&AccountSnapshot> for WireAccount {
+impl From<&AccountSnapshot> for WireAccount<'_> {
     fn from(account: &AccountSnapshot) -> Self {
-        let amount = |minor: i64| format_minor(minor, account.currency);
+        let amount = |minor: i64| format_minor(minor, account.currency).into();
         Self {
             id: account.id.clone(),
             currency: account.currency,
@@ -333,7 +336,7 @@ impl From<&AccountSnapshot> for WireAccount {
     }
 }
 
-impl WireAccount {
+impl WireAccount<'_> {
     fn into_snapshot(self) -> Option<AccountSnapshot> {
         let amount = |text: &str| parse_signed_minor(text, self.currency);
         Some(AccountSnapshot {

@@ -58,8 +58,7 @@ macro_rules! text_id {
 
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
-                text.parse().map_err(serde::de::Error::custom)
+                super::text::parsed(deserializer)
             }
         }
     };
@@ -193,7 +192,7 @@ impl TransferId {
 
     /// 32 lower-case hexadecimal digits, as bound in batch statements.
     pub fn hex(self) -> String {
-        format!("{:032x}", self.0)
+        Uuid::from_u128(self.0).simple().encode_lower(&mut Uuid::encode_buffer()).to_owned()
     }
 }
 
@@ -229,14 +228,14 @@ impl fmt::Debug for TransferId {
 
 impl Serialize for TransferId {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        let uuid = Uuid::from_u128(self.0).hyphenated();
+        serializer.serialize_str(uuid.encode_lower(&mut Uuid::encode_buffer()))
     }
 }
 
 impl<'de> Deserialize<'de> for TransferId {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
-        text.parse().map_err(serde::de::Error::custom)
+        super::text::parsed(deserializer)
     }
 }
 

@@ -13,11 +13,13 @@ mod account;
 mod claim;
 mod currency;
 mod event;
+pub mod hex;
 mod ids;
 mod money;
 mod step;
 #[cfg(test)]
 pub mod testing;
+mod text;
 mod time;
 mod transfer;
 

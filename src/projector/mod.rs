@@ -18,12 +18,15 @@ use async_trait::async_trait;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-/// Accounts compared at once, and how long after that the next are.
+/// Accounts compared at once; the next are at least so long after, and so many times as long as
+/// that took.
 const PAGE: u32 = 1000;
 const PAGE_INTERVAL: Duration = Duration::from_secs(1);
+const PAGE_SHARE: u32 = 50;
 
 /// Between two rounds: one row of an account stands for all its versions since the last.
 const SHORT_ROUND: Duration = Duration::from_millis(100);
@@ -147,6 +150,7 @@ async fn write_cache(context: &Context, rows: &[BalanceRow]) {
 async fn refresh(context: Arc<Context>, shard: Shard, stop: CancellationToken) {
     let mut after: Option<AccountId> = None;
     while !stop.is_cancelled() {
+        let began = Instant::now();
         match context.store.refresh_balances(shard, after.as_ref(), PAGE).await {
             Ok((copied, next)) => {
                 metrics::counter!("holdfast_projection_refreshed_total", "shard" => shard.to_string())
@@ -159,7 +163,7 @@ async fn refresh(context: Arc<Context>, shard: Shard, stop: CancellationToken) {
         tokio::select! {
             biased;
             () = stop.cancelled() => {}
-            () = tokio::time::sleep(PAGE_INTERVAL) => {}
+            () = tokio::time::sleep((began.elapsed() * PAGE_SHARE).max(PAGE_INTERVAL)) => {}
         }
     }
 }

@@ -67,7 +67,10 @@ pub struct Entered {
 }
 
 impl Entered {
-    pub fn new(input: Input, delivered: Delivered) -> Self {
+    pub fn new(input: Input, mut delivered: Delivered) -> Self {
+        // Thousands wait at a time, and of their headers a dead letter keeps this one.
+        delivered.headers.retain(|(name, _)| name == "ce_id");
+        delivered.headers.shrink_to_fit();
         Self { input, delivered, since: Instant::now() }
     }
 }
@@ -113,15 +116,16 @@ struct LaneTask {
     let_go: Seldom,
 }
 
-/// Events for one transaction, and the places of further copies of them.
+/// Events for one transaction, the records that they came as, and the places of further copies.
 struct Batch {
-    events: Vec<Entered>,
+    inputs: Arc<Vec<Input>>,
+    delivered: Vec<Delivered>,
     copies: Vec<Position>,
 }
 
 impl Batch {
     fn positions(&self) -> Vec<Position> {
-        let of_events = self.events.iter().map(|entered| entered.delivered.position);
+        let of_events = self.delivered.iter().map(|delivered| delivered.position);
         of_events.chain(self.copies.iter().copied()).collect()
     }
 }
@@ -131,14 +135,14 @@ impl Batch {
 /// else of it, waits for the next batch.
 fn take_batch(waiting: &mut VecDeque<Entered>, most: usize, once: bool) -> Batch {
     let mut places: HashMap<TransferId, usize> = HashMap::new();
-    let mut batch = Batch { events: Vec::new(), copies: Vec::new() };
-    while batch.events.len() < most {
+    let (mut inputs, mut delivered, mut copies) = (Vec::<Input>::new(), Vec::new(), Vec::new());
+    while inputs.len() < most {
         let Some(next) = waiting.pop_front() else { break };
         let event = &next.input.event;
-        let first = places.get(&event.terms.id).map(|place| &batch.events[*place].input.event);
+        let first = places.get(&event.terms.id).map(|place| &inputs[*place].event);
         match first {
             Some(first) if first.kind == event.kind && first.terms == event.terms => {
-                batch.copies.push(next.delivered.position);
+                copies.push(next.delivered.position);
             }
             Some(_) => {
                 waiting.push_front(next);
@@ -146,13 +150,14 @@ fn take_batch(waiting: &mut VecDeque<Entered>, most: usize, once: bool) -> Batch
             }
             None => {
                 if once {
-                    places.insert(event.terms.id, batch.events.len());
+                    places.insert(event.terms.id, inputs.len());
                 }
-                batch.events.push(next);
+                inputs.push(next.input);
+                delivered.push(next.delivered);
             }
         }
     }
-    batch
+    Batch { inputs: Arc::new(inputs), delivered, copies }
 }
 
 type Applied = JoinHandle<Result<Vec<Outcome>, StoreError>>;
@@ -160,7 +165,7 @@ type Applied = JoinHandle<Result<Vec<Outcome>, StoreError>>;
 impl LaneTask {
     async fn run(mut self) {
         while let Some(batch) = self.collect().await {
-            let events = batch.events.len();
+            let events = batch.inputs.len();
             self.process(batch).await;
             // Behind a full batch the next one need not be waited for.
             if events < self.most() {
@@ -193,7 +198,7 @@ impl LaneTask {
         if lets_go && self.away && !own {
             give_up.cancel();
         }
-        let mut applied = self.apply(&batch.events, &give_up);
+        let mut applied = self.apply(&batch.inputs, &give_up);
         if !lets_go {
             let result = applied.await;
             return self.conclude(batch, joined(self.shard, result)).await;
@@ -205,7 +210,7 @@ impl LaneTask {
         give_up.cancel();
         self.away = true;
         if let Some(left_out) = self.let_go.due() {
-            tracing::warn!(role = %self.shared.step.role(), shard = %self.shard, transfers = batch.events.len(), left_out, "a shard does not answer in time; its transfers are let go and driven again later");
+            tracing::warn!(role = %self.shared.step.role(), shard = %self.shard, transfers = batch.inputs.len(), left_out, "a shard does not answer in time; its transfers are let go and driven again later");
         }
         self.let_go(batch.positions());
         self.outlast(batch, applied).await;
@@ -213,8 +218,8 @@ impl LaneTask {
 
     /// The database works on, undisturbed: a query is never dropped. Errors that pass are ridden
     /// out until `give_up`.
-    fn apply(&self, events: &[Entered], give_up: &CancellationToken) -> Applied {
-        let inputs: Vec<Input> = events.iter().map(|entered| entered.input.clone()).collect();
+    fn apply(&self, inputs: &Arc<Vec<Input>>, give_up: &CancellationToken) -> Applied {
+        let inputs = Arc::clone(inputs);
         let (step, shard, give_up) = (Arc::clone(&self.shared.step), self.shard, give_up.clone());
         tokio::spawn(async move { apply_until(step, shard, inputs, give_up).await })
     }
@@ -239,7 +244,7 @@ impl LaneTask {
         };
         if let Ok(outcomes) = result {
             self.away = false;
-            self.shared.announce(self.records(&batch.events, &outcomes), Vec::new());
+            self.shared.announce(self.records(&batch, &outcomes), Vec::new());
         }
     }
 
@@ -253,7 +258,7 @@ impl LaneTask {
             Ok(outcomes) => {
                 crash::at(self.shared.step.role(), Place::Applied);
                 self.away = false;
-                let records = self.records(&batch.events, &outcomes);
+                let records = self.records(&batch, &outcomes);
                 self.shared.announce(records, batch.positions());
             }
             Err(error @ StoreError::Identity { .. }) => {
@@ -273,14 +278,16 @@ impl LaneTask {
     /// Some event of the batch runs into a row that breaks an invariant: each is applied alone,
     /// and the one that fails goes to the dead letters, its account into quarantine.
     async fn isolate(&self, batch: Batch, error: &StoreError) {
-        tracing::error!(%error, transfers = batch.events.len(), "an invariant is violated; looking for the event");
+        tracing::error!(%error, transfers = batch.inputs.len(), "an invariant is violated; looking for the event");
         self.shared.report(Report::Done(batch.copies));
-        for entered in batch.events {
-            let alone = std::slice::from_ref(&entered);
-            let result = joined(self.shard, self.apply(alone, &CancellationToken::new()).await);
+        for (input, delivered) in batch.inputs.iter().zip(batch.delivered) {
+            let inputs = Arc::new(vec![input.clone()]);
+            let alone = Batch { inputs, delivered: vec![delivered], copies: Vec::new() };
+            let applied = self.apply(&alone.inputs, &CancellationToken::new()).await;
+            let result = joined(self.shard, applied);
             let outcomes = match result {
                 Err(error) if suspicious(&error) => {
-                    if let Some(account) = self.shared.step.account(&entered.input.event) {
+                    if let Some(account) = self.shared.step.account(&input.event) {
                         self.quarantine(account, &error).await;
                     }
                     let detail = error.to_string();
@@ -288,9 +295,9 @@ impl LaneTask {
                 }
                 other => other,
             };
-            let position = vec![entered.delivered.position];
+            let position = alone.positions();
             match outcomes {
-                Ok(outcomes) => self.shared.announce(self.records(alone, &outcomes), position),
+                Ok(outcomes) => self.shared.announce(self.records(&alone, &outcomes), position),
                 Err(error @ StoreError::Identity { .. }) => {
                     self.shared.report(Report::Identity(error));
                 }
@@ -307,31 +314,35 @@ impl LaneTask {
         }
     }
 
-    fn records(&self, events: &[Entered], outcomes: &[Outcome]) -> Vec<Record> {
-        assert_eq!(events.len(), outcomes.len(), "a step has one outcome for each event");
+    fn records(&self, batch: &Batch, outcomes: &[Outcome]) -> Vec<Record> {
+        assert_eq!(batch.inputs.len(), outcomes.len(), "a step has one outcome for each event");
         let map = self.shared.context.store.map();
-        let mut records = Vec::with_capacity(events.len());
-        for (entered, outcome) in events.iter().zip(outcomes) {
-            match outcome {
+        let mut records = Vec::with_capacity(outcomes.len());
+        let mut counts: BTreeMap<&'static str, usize> = BTreeMap::new();
+        for ((input, delivered), outcome) in batch.inputs.iter().zip(&batch.delivered).zip(outcomes)
+        {
+            let counted = match outcome {
                 Outcome::Emit(event) => {
-                    self.count(event.kind.as_str(), 1);
                     records.push(envelope::record(event, map));
+                    event.kind.as_str()
                 }
-                Outcome::Done => self.count("done", 1),
+                Outcome::Done => "done",
                 Outcome::LetGo(why) => {
-                    tracing::info!(transfer = %entered.input.event.terms.id, why, "let go");
-                    self.count("let_go", 1);
+                    tracing::info!(transfer = %input.event.terms.id, why, "let go");
+                    "let_go"
                 }
                 Outcome::Dead { reason, detail } => {
-                    tracing::error!(transfer = %entered.input.event.terms.id, reason = reason.as_str(), detail, "to the dead letters");
-                    self.count("dead", 1);
-                    let at: Timestamp = entered.delivered.timestamp;
+                    tracing::error!(transfer = %input.event.terms.id, reason = reason.as_str(), detail, "to the dead letters");
+                    let at: Timestamp = delivered.timestamp;
                     let role = self.shared.step.role();
                     let verdict = Verdict { reason: *reason, detail, role, at };
-                    records.push(envelope::dead_letter(&entered.delivered, &verdict));
+                    records.push(envelope::dead_letter(delivered, &verdict));
+                    "dead"
                 }
-            }
+            };
+            *counts.entry(counted).or_default() += 1;
         }
+        counts.into_iter().for_each(|(outcome, events)| self.count(outcome, events));
         records
     }
 
@@ -346,7 +357,7 @@ impl LaneTask {
 async fn apply_until(
     step: Arc<dyn Step>,
     shard: Shard,
-    inputs: Vec<Input>,
+    inputs: Arc<Vec<Input>>,
     give_up: CancellationToken,
 ) -> Result<Vec<Outcome>, StoreError> {
     let role = step.role().as_str();
@@ -428,7 +439,7 @@ mod tests {
     }
 
     fn offsets(batch: &Batch) -> Vec<i64> {
-        batch.events.iter().map(|entered| entered.input.offset).collect()
+        batch.inputs.iter().map(|input| input.offset).collect()
     }
 
     /// Hazard 11: of several copies of an event in one batch one is decided on; the others are
@@ -455,8 +466,8 @@ mod tests {
             entered(EventType::Refused, &one, 1),
             entered(EventType::Credited, &two, 2),
         ]);
-        assert_eq!(take_batch(&mut waiting, 10, true).events.len(), 1);
-        assert_eq!(take_batch(&mut waiting, 10, true).events.len(), 2);
+        assert_eq!(take_batch(&mut waiting, 10, true).inputs.len(), 1);
+        assert_eq!(take_batch(&mut waiting, 10, true).inputs.len(), 2);
     }
 
     /// A forged event that comes first must not take the true one with it to the dead letters.

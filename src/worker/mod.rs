@@ -35,7 +35,7 @@ use tracker::Tracker;
 
 /// Records in flight in one worker, as a multiple of its batch: enough for a batch in the
 /// database, one being announced and one that waits.
-const BATCHES_IN_FLIGHT: usize = 6;
+const BATCHES_IN_FLIGHT: usize = 4;
 /// How long a revoked partition or a stopping worker waits for what is in flight.
 const DRAIN_BOUND: Duration = Duration::from_secs(8);
 /// A lane rests so long, and so long for each event of its batch, up to a bound: the busier it is,
@@ -190,7 +190,7 @@ struct Worker {
 impl Worker {
     async fn consume(&mut self, stop: &CancellationToken) -> Result<(), Broken> {
         let batch = self.lane_context.context.policy.batch;
-        let bound = (batch * BATCHES_IN_FLIGHT).max(2 * self.lane_context.step.most(batch));
+        let bound = (batch * BATCHES_IN_FLIGHT).max(self.lane_context.step.most(batch) + batch);
         loop {
             let room = self.tracker.in_flight() < bound;
             tokio::select! {

@@ -187,7 +187,7 @@ pub fn events(data: &[u8]) {
         position,
         key: data[..half].to_vec(),
         value: data.to_vec(),
-        headers: vec![("ce_id".to_owned(), text.clone()), ("traceparent".to_owned(), text.clone())],
+        headers: vec![("ce_id".into(), text.clone()), ("traceparent".into(), text.clone())],
         timestamp: Timestamp::from_micros(1_700_000_000_000_000),
     };
     match Event::decode(data) {

@@ -6,7 +6,7 @@
 //! up takes single records out of a frame.
 
 use super::TopicPartition;
-use crate::broker::{Delivered, Family, Position, Record, Topic};
+use crate::broker::{Delivered, Family, Position, Record, Topic, header_name};
 use crate::domain::{EventType, Partition, Shard, Timestamp};
 use std::ops::Range;
 
@@ -148,7 +148,7 @@ pub(super) fn decode_record(bytes: &[u8]) -> Result<Delivered, Malformed> {
     let key = reader.bytes()?.to_vec();
     let value = reader.bytes()?.to_vec();
     let headers = (0..reader.u32()?)
-        .map(|_| Ok((reader.text()?, reader.text()?)))
+        .map(|_| Ok((header_name(reader.str()?), reader.text()?)))
         .collect::<Result<_, _>>()?;
     Ok(Delivered { position, key, value, headers, timestamp })
 }
@@ -291,8 +291,12 @@ impl<'a> Reader<'a> {
         self.take(length as usize)
     }
 
+    fn str(&mut self) -> Result<&str, Malformed> {
+        std::str::from_utf8(self.bytes()?).map_err(|_| Malformed)
+    }
+
     fn text(&mut self) -> Result<String, Malformed> {
-        String::from_utf8(self.bytes()?.to_vec()).map_err(|_| Malformed)
+        self.str().map(str::to_owned)
     }
 
     fn topic(&mut self) -> Result<Topic, Malformed> {
@@ -319,7 +323,8 @@ mod tests {
     }
 
     fn record() -> impl Strategy<Value = Record> {
-        let headers = proptest::collection::vec((".{0,9}", ".{0,20}"), 0..5);
+        let name = ".{0,9}".prop_map(|name| header_name(&name));
+        let headers = proptest::collection::vec((name, ".{0,20}"), 0..5);
         let bytes = proptest::collection::vec(any::<u8>(), 0..200);
         (topic(), any::<u32>(), ".{0,20}", bytes, headers, any::<i64>()).prop_map(
             |(topic, partition, key, value, headers, at)| Record {

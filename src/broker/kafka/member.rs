@@ -7,7 +7,7 @@
 use super::mailbox::Mailbox;
 use super::settings::{KafkaSettings, log};
 use crate::broker::{
-    BrokerError, Consumer, DRAIN_BOUND, Delivered, Group, Incoming, Position, Topic,
+    BrokerError, Consumer, DRAIN_BOUND, Delivered, Group, Incoming, Position, Topic, header_name,
 };
 use crate::domain::{Partition, Timestamp};
 use async_trait::async_trait;
@@ -393,7 +393,7 @@ pub(super) fn deliver(message: &impl Message, names: &Names) -> Option<Delivered
     let headers = message.headers().map_or_else(Vec::new, |headers| {
         let all = headers.iter();
         all.filter_map(|header| {
-            Some((header.key.to_owned(), text(header.value.unwrap_or_default())?))
+            Some((header_name(header.key), text(header.value.unwrap_or_default())?))
         })
         .collect()
     });

@@ -1,13 +1,14 @@
 //! Reading a query, with every fault at once.
 
 use super::problem::{Fault, Place, Problem};
+use crate::domain::hex;
 use crate::domain::{AccountId, TransferId};
 use crate::ingress::TransferPosition;
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::fmt::{self, Write as _};
+use std::fmt;
 use std::str::FromStr;
 
 /// Items of a list where the caller does not say.
@@ -181,10 +182,7 @@ impl Position for TransferPosition {
 /// The cursor for what follows a position: hexadecimal, so that nobody builds on what is in it.
 pub fn cursor<P: Position>(position: &P) -> String {
     let text = format!("{}{}", P::TAG, position.write());
-    text.bytes().fold(String::with_capacity(text.len() * 2), |mut cursor, byte| {
-        let _ = write!(cursor, "{byte:02x}");
-        cursor
-    })
+    hex::encode(text.as_bytes())
 }
 
 /// The position that [`cursor`] was made of; none where it is of another list.

@@ -146,11 +146,3 @@ fn bound_at(at: Timestamp) -> Arg {
 fn id_arg(id: TransferId) -> Arg {
     Arg::Bytes(id.bytes().to_vec())
 }
-
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
-}

@@ -7,7 +7,7 @@
 use super::SqlStore;
 use super::driver::{Arg, Driver};
 use super::row::Row;
-use crate::broker::{Record, Topic};
+use crate::broker::{Record, Topic, header_name};
 use crate::domain::{Partition, Shard, Timestamp};
 use crate::store::{OutboxRow, StoreError};
 
@@ -85,7 +85,7 @@ impl Payload<'_> {
         let topic = Topic::parse(&self.text()?)?;
         let (key, value) = (self.text()?, self.bytes()?.to_vec());
         let headers = (0..self.length()?)
-            .map(|_| Some((self.text()?, self.text()?)))
+            .map(|_| Some((header_name(self.str()?), self.text()?)))
             .collect::<Option<_>>()?;
         Some(Record { topic, partition, key, value, headers, timestamp })
     }
@@ -107,7 +107,11 @@ impl Payload<'_> {
         Some(bytes)
     }
 
+    fn str(&mut self) -> Option<&str> {
+        std::str::from_utf8(self.bytes()?).ok()
+    }
+
     fn text(&mut self) -> Option<String> {
-        std::str::from_utf8(self.bytes()?).ok().map(str::to_owned)
+        self.str().map(str::to_owned)
     }
 }

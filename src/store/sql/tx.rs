@@ -3,8 +3,9 @@
 use super::driver::{Arg, Driver};
 use super::link::Link;
 use super::row::Row;
-use super::{decode, hex, operations, outbox, projection, stages, statements, transfer_batch};
+use super::{decode, operations, outbox, projection, stages, statements, transfer_batch};
 use crate::broker::Record;
+use crate::domain::hex;
 use crate::domain::{
     AccountChange, AccountId, AccountRow, EntryRow, Pivot, Shard, StageWrite, Suspicion, Timestamp,
     TransferId, TransferRow,
@@ -310,7 +311,7 @@ fn claim_columns(transfer: &NewTransfer) -> impl Serialize + '_ {
         claim.client.as_str(),
         claim.key.as_str(),
         transfer.terms.id.hex(),
-        hex(&transfer.fingerprint),
+        hex::encode(&transfer.fingerprint),
         transfer.fingerprint_version,
     )
 }

@@ -108,7 +108,7 @@ pub fn record(partition: u32, number: u32) -> Record {
         partition: Partition(partition),
         key: format!("account-{partition}"),
         value: number.to_string().into_bytes(),
-        headers: vec![("ce_type".to_owned(), "transfer.held".to_owned())],
+        headers: vec![("ce_type".into(), "transfer.held".to_owned())],
         timestamp: *WRITTEN,
     }
 }

@@ -1,7 +1,7 @@
 //! The two sets of adapters that every scenario runs on.
 
 use crate::services::{fresh_database, services, unique};
-use crate::wait::{DEADLINE, within};
+use crate::wait::{DEADLINE, eventually};
 use holdfast::broker::embedded::{EmbeddedBroker, EmbeddedSettings};
 use holdfast::broker::kafka::{KafkaBroker, KafkaSettings};
 use holdfast::broker::{Broker, BrokerError, Topic};
@@ -12,8 +12,7 @@ use holdfast::store::sqlite::{self, SqliteSettings, SqliteStore};
 use holdfast::store::{Opening, Store};
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions, Connection, MySqlConnection};
-use std::sync::{Arc, Once};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, Once};
 use tempfile::TempDir;
 
 /// Which adapters.
@@ -61,17 +60,15 @@ pub async fn answered<T, F>(ask: impl Fn() -> F) -> Result<T, BrokerError>
 where
     F: Future<Output = Result<T, BrokerError>>,
 {
-    within("an answer of the broker", async {
-        loop {
-            match ask().await {
-                Err(BrokerError::Unavailable { .. }) => {
-                    tokio::time::sleep(Duration::from_millis(20)).await;
-                }
-                said => return said,
-            }
-        }
+    let answer = Mutex::new(None);
+    eventually("an answer of the broker", || async {
+        let said = ask().await;
+        let silent = matches!(said, Err(BrokerError::Unavailable { .. }));
+        *answer.lock().unwrap() = Some(said);
+        !silent
     })
-    .await
+    .await;
+    answer.into_inner().unwrap().expect("it was asked")
 }
 
 impl Ports {

@@ -34,7 +34,7 @@ pub async fn forge(cluster: &Cluster, terms: &Terms, kind: EventType) -> Event {
 
 pub fn record(cluster: &Cluster, event: &Event) -> Record {
     let mut record = envelope::record(event, cluster.store().map());
-    record.headers.push((FORGED.to_owned(), "yes".to_owned()));
+    record.headers.push((FORGED.into(), "yes".to_owned()));
     record
 }
 

@@ -366,7 +366,7 @@ pub fn record(key: &str, value: &str) -> Record {
         partition: Partition(3),
         key: key.to_owned(),
         value: value.as_bytes().to_vec(),
-        headers: vec![("ce_id".to_owned(), "caf\u{e9} \u{1f600}".to_owned())],
+        headers: vec![("ce_id".into(), "caf\u{e9} \u{1f600}".to_owned())],
         timestamp: Timestamp::from_micros(1_700_000_000_123_456),
     }
 }
