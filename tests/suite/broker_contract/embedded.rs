@@ -13,7 +13,7 @@ use tempfile::TempDir;
 async fn create(dir: &Path, settings: impl FnOnce(&mut EmbeddedSettings)) -> EmbeddedBroker {
     let mut all = EmbeddedSettings::new(dir);
     settings(&mut all);
-    let broker = EmbeddedBroker::open(all).unwrap();
+    let broker = reopen(all).await;
     broker.create_topics(&[TOPIC], PARTITIONS).await.unwrap();
     broker
 }
@@ -44,7 +44,7 @@ fn copy(from: &Path) -> TempDir {
 
 /// The numbers of partition 0's records, in order.
 async fn numbers(dir: &Path) -> Vec<u32> {
-    let broker = reopen(dir).await;
+    let broker = reopen(EmbeddedSettings::new(dir)).await;
     let end = broker.lag(&group("hold"), &[TOPIC]).await.unwrap()[0].end;
     let mut consumer = broker.consumer(&group("hold"), &[TOPIC]).await.unwrap();
     read(&mut *consumer, end as usize).await.iter().map(sent).collect()
@@ -58,7 +58,7 @@ async fn a_second_process_is_told_that_the_directory_is_in_use() {
     assert!(matches!(error, JournalError::InUse { .. }));
     assert!(error.to_string().contains("in use by another holdfast process"), "{error}");
     drop(broker);
-    reopen(dir.path()).await;
+    reopen(EmbeddedSettings::new(dir.path())).await;
 }
 
 #[tokio::test]

@@ -8,7 +8,6 @@ use holdfast::broker::{Broker, Consumer, Delivered, Group, Incoming, Position, R
 use holdfast::domain::{EventType, Partition, Shard, Timestamp};
 use std::collections::BTreeMap;
 use std::future::ready;
-use std::path::Path;
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::SystemTime;
 use tempfile::TempDir;
@@ -60,7 +59,7 @@ impl Fixture {
 impl Place {
     async fn open(&self) -> Arc<dyn Broker> {
         match self {
-            Self::Embedded(dir) => Arc::new(reopen(dir.path()).await),
+            Self::Embedded(dir) => Arc::new(reopen(EmbeddedSettings::new(dir.path())).await),
             Self::Kafka(settings) => Arc::new(KafkaBroker::new(settings.clone()).unwrap()),
         }
     }
@@ -68,10 +67,10 @@ impl Place {
 
 /// Opens a log that may have been open until now. Its lock outlives it for a moment where another
 /// test is about to start a program, which has a copy of every open file until it runs.
-pub async fn reopen(dir: &Path) -> EmbeddedBroker {
+pub async fn reopen(settings: EmbeddedSettings) -> EmbeddedBroker {
     let mut broker = None;
     eventually("the directory's lock", || {
-        broker = match EmbeddedBroker::open(EmbeddedSettings::new(dir)) {
+        broker = match EmbeddedBroker::open(settings.clone()) {
             Err(JournalError::InUse { .. }) => None,
             opened => Some(opened.unwrap()),
         };
