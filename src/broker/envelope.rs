@@ -67,6 +67,13 @@ pub struct Verdict<'a> {
     pub at: Timestamp,
 }
 
+/// A record with no more of its headers than its dead letter needs.
+pub fn for_dead_letter(mut delivered: Delivered) -> Delivered {
+    delivered.headers.retain(|(name, _)| name == "ce_id");
+    delivered.headers.shrink_to_fit();
+    delivered
+}
+
 /// The dead letter of a record that was read.
 pub fn dead_letter(delivered: &Delivered, verdict: &Verdict<'_>) -> Record {
     let position = delivered.position;

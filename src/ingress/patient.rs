@@ -38,7 +38,7 @@ impl Ingress {
 
 impl Refusal {
     /// Whether the same request may be accepted a moment later.
-    fn is_momentary(&self) -> bool {
+    pub fn is_momentary(&self) -> bool {
         matches!(self, Self::ShardUnavailable | Self::Overloaded | Self::OutcomeUnknown)
     }
 }

@@ -27,6 +27,8 @@ use tokio_util::task::AbortOnDropHandle;
 const PAGE: u32 = 1000;
 const PAGE_INTERVAL: Duration = Duration::from_secs(1);
 const PAGE_SHARE: u32 = 50;
+/// But no longer: a page that was slow for once does not put off the repair of what was let go.
+const LONGEST_PAGE_REST: Duration = Duration::from_secs(10);
 
 /// Between two rounds: one row of an account stands for all its versions since the last.
 const SHORT_ROUND: Duration = Duration::from_millis(100);
@@ -151,19 +153,38 @@ async fn refresh(context: Arc<Context>, shard: Shard, stop: CancellationToken) {
     let mut after: Option<AccountId> = None;
     while !stop.is_cancelled() {
         let began = Instant::now();
+        let mut rest = PAGE_INTERVAL;
         match context.store.refresh_balances(shard, after.as_ref(), PAGE).await {
             Ok((copied, next)) => {
                 metrics::counter!("holdfast_projection_refreshed_total", "shard" => shard.to_string())
                     .increment(copied.len() as u64);
                 write_cache(&context, &copied).await;
                 after = next;
+                rest = page_rest(began.elapsed());
             }
             Err(error) => tracing::debug!(%shard, %error, "projections were not compared"),
         }
         tokio::select! {
             biased;
             () = stop.cancelled() => {}
-            () = tokio::time::sleep((began.elapsed() * PAGE_SHARE).max(PAGE_INTERVAL)) => {}
+            () = tokio::time::sleep(rest) => {}
         }
+    }
+}
+
+fn page_rest(took: Duration) -> Duration {
+    took.saturating_mul(PAGE_SHARE).clamp(PAGE_INTERVAL, LONGEST_PAGE_REST)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A shard that hung for half a minute is not left alone for half an hour.
+    #[test]
+    fn the_rest_after_a_page_is_bounded_both_ways() {
+        assert_eq!(page_rest(Duration::from_millis(1)), PAGE_INTERVAL);
+        assert_eq!(page_rest(Duration::from_millis(100)), Duration::from_secs(5));
+        assert_eq!(page_rest(Duration::from_secs(30)), LONGEST_PAGE_REST);
     }
 }

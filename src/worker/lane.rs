@@ -67,11 +67,9 @@ pub struct Entered {
 }
 
 impl Entered {
-    pub fn new(input: Input, mut delivered: Delivered) -> Self {
-        // Thousands wait at a time, and of their headers a dead letter keeps this one.
-        delivered.headers.retain(|(name, _)| name == "ce_id");
-        delivered.headers.shrink_to_fit();
-        Self { input, delivered, since: Instant::now() }
+    /// Thousands wait at a time, and their records are kept for dead letters alone.
+    pub fn new(input: Input, delivered: Delivered) -> Self {
+        Self { input, delivered: envelope::for_dead_letter(delivered), since: Instant::now() }
     }
 }
 

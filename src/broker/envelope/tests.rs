@@ -199,6 +199,21 @@ fn an_event() -> Value {
     serde_json::from_slice(&event.encode()).unwrap()
 }
 
+/// What waits for its turn is kept smaller; its dead letter is the same.
+#[test]
+fn a_dead_letter_is_the_same_of_what_is_kept_for_it() {
+    use crate::domain::testing::{stamp, terms};
+    let read = delivered(record(&stamp().event(EventType::Held, &terms(1, "a", "b", 5)), &map()));
+    let mut unreadable = read.clone();
+    unreadable.value = vec![0xff];
+    for whole in [read, unreadable] {
+        let kept = for_dead_letter(whole.clone());
+        assert!(kept.headers.len() < whole.headers.len());
+        let verdict = verdict(DeadReason::Invariant);
+        assert_eq!(dead_letter(&kept, &verdict), dead_letter(&whole, &verdict));
+    }
+}
+
 fn a_dead_letter() -> Value {
     let topic = Topic::of(EventType::Held, Shard(1));
     let position = Position { topic, partition: Partition(3), offset: 17 };

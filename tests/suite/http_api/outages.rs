@@ -43,7 +43,7 @@ async fn a_shard_that_is_away_is_an_answer_at_once() {
     let detail = || async { world.store.ping(breakers::AWAY).await.unwrap_err().to_string() };
     eventually("an open breaker", || async { detail().await.contains("breaker open") }).await;
     let before = proxy.connections();
-    for number in 0..100 {
+    for number in 0..300 {
         let refused = world.transfer(&format!("k{number}"), &theirs).await;
         refused.refused(503, "shard_unavailable");
         assert_eq!(refused.header("retry-after"), "1");

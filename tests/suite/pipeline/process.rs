@@ -146,11 +146,9 @@ impl Process {
         let deadline = Instant::now() + DEADLINE;
         loop {
             match self.ingress.submit(request.clone()).await {
-                Err(
-                    refusal @ (Refusal::ShardUnavailable
-                    | Refusal::Overloaded
-                    | Refusal::OutcomeUnknown),
-                ) => assert!(Instant::now() < deadline, "{refusal}: for {DEADLINE:?}"),
+                Err(refusal) if refusal.is_momentary() => {
+                    assert!(Instant::now() < deadline, "{refusal}: for {DEADLINE:?}");
+                }
                 answer => return answer,
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
