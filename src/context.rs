@@ -6,6 +6,7 @@ use crate::cache::BalanceCache;
 use crate::domain::{Currency, Shard};
 use crate::random;
 use crate::store::Store;
+use crate::turn::{Projections, Turns};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
@@ -17,13 +18,40 @@ pub struct Context {
     /// The log between the steps.
     pub broker: Arc<dyn Broker>,
     /// Redis, where it is configured.
-    pub cache: Option<BalanceCache>,
+    pub cache: Option<Arc<BalanceCache>>,
     /// Times and bounds.
     pub policy: Policy,
     /// Wake-ups within the process.
     pub wake: Wake,
     /// How far the stages have come.
     pub backlog: Backlog,
+    /// What the steps decide about a shard's accounts shares a transaction.
+    pub turns: Turns,
+    /// What is projected to a shard is written in rounds.
+    pub projections: Projections,
+}
+
+impl Context {
+    /// Over these ports.
+    pub fn new(
+        store: Arc<dyn Store>,
+        broker: Arc<dyn Broker>,
+        cache: Option<BalanceCache>,
+        policy: Policy,
+        backlog: Backlog,
+    ) -> Self {
+        let cache = cache.map(Arc::new);
+        Self {
+            wake: Wake::new(store.map().shards()),
+            turns: Turns::new(Arc::clone(&store)),
+            projections: Projections::new(Arc::clone(&store), cache.clone()),
+            store,
+            broker,
+            cache,
+            policy,
+            backlog,
+        }
+    }
 }
 
 /// Times and bounds of the pipeline; all from configuration.
@@ -88,8 +116,7 @@ pub struct Wake {
 }
 
 impl Wake {
-    /// For a cluster of `shards` shards.
-    pub fn new(shards: u16) -> Self {
+    fn new(shards: u16) -> Self {
         Self { outbox: (0..shards).map(|_| Notify::new()).collect(), finals: watch::Sender::new(0) }
     }
 

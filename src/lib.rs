@@ -29,4 +29,5 @@ pub mod seldom;
 pub mod stage;
 pub mod store;
 pub mod telemetry;
+pub mod turn;
 pub mod worker;

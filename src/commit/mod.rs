@@ -19,15 +19,16 @@ pub use decide::{Settled, decide};
 use crate::broker::Topic;
 use crate::context::Context;
 use crate::domain::{
-    AccountId, DeadReason, Event, EventType, Input, Outcome, Pivot, PivotDecision, Reason, Shard,
-    TransferId,
+    AccountId, AccountRow, DeadReason, Event, EventType, Input, Outcome, Pivot, PivotDecision,
+    Plan, Reason, Shard, Stamp, TransferId,
 };
 use crate::roles::Role;
-use crate::store::{Identity, StoreError, Tx, Work, transact};
-use crate::worker::{Step, write_plan, write_unread_plan};
+use crate::store::{StoreError, Tx, Work, transact};
+use crate::turn::{Decision, GoesBy, Stored};
+use crate::worker::Step;
 use async_trait::async_trait;
 use futures::future::join_all;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
@@ -63,12 +64,16 @@ impl Step for Commit {
         false
     }
 
-    async fn apply(&self, lane: Shard, batch: &[Input]) -> Result<Vec<Outcome>, StoreError> {
-        let pivots = self.pivots_of_refused(batch).await;
-        let released = self.released(lane, batch, &pivots).await?;
+    async fn ready(&self, lane: Shard) {
+        self.context.turns.free(lane).await;
+    }
+
+    async fn apply(&self, lane: Shard, batch: Arc<Vec<Input>>) -> Result<Vec<Outcome>, StoreError> {
+        let pivots = self.pivots_of_refused(&batch).await;
+        let released = self.released(lane, &batch, &pivots).await?;
         let mut outcomes: Vec<Option<Outcome>> = Vec::with_capacity(batch.len());
         let mut settled = Vec::with_capacity(batch.len());
-        for input in batch {
+        for input in batch.iter() {
             match decision(input, &pivots, &released) {
                 Ok(decision) => {
                     settled.push(Settled { input: input.clone(), decision });
@@ -77,7 +82,7 @@ impl Step for Commit {
                 Err(outcome) => outcomes.push(Some(outcome)),
             }
         }
-        let mut applied = self.settle(lane, &settled).await?.into_iter();
+        let mut applied = self.settle(lane, settled).await?.into_iter();
         let merged = outcomes.into_iter().map(|outcome| {
             outcome.or_else(|| applied.next()).expect("one outcome for each settled event")
         });
@@ -86,12 +91,11 @@ impl Step for Commit {
 }
 
 impl Commit {
-    async fn settle(&self, shard: Shard, batch: &[Settled]) -> Result<Vec<Outcome>, StoreError> {
+    async fn settle(&self, shard: Shard, batch: Vec<Settled>) -> Result<Vec<Outcome>, StoreError> {
         if batch.is_empty() {
             return Ok(Vec::new());
         }
-        let work = CommitBatch { batch, identity: self.context.store.identity() };
-        let outcomes = transact(&*self.context.store, shard, &work).await?;
+        let outcomes = self.context.turns.take(shard, Arc::new(Commits { batch })).await?;
         self.context.wake.finals_written();
         Ok(outcomes)
     }
@@ -191,26 +195,31 @@ fn decision(
     }
 }
 
-struct CommitBatch<'a> {
-    batch: &'a [Settled],
-    identity: &'a Identity,
+/// The decision about a batch.
+pub struct Commits {
+    /// Events with what their pivots say, each of another transfer.
+    pub batch: Vec<Settled>,
 }
 
-#[async_trait]
-impl Work for CommitBatch<'_> {
-    type Output = Vec<Outcome>;
+impl Decision for Commits {
+    fn accounts(&self) -> BTreeSet<AccountId> {
+        self.batch.iter().map(|settled| settled.input.event.terms.source.clone()).collect()
+    }
 
-    async fn run(&self, tx: &mut dyn Tx, attempt: u32) -> Result<Vec<Outcome>, StoreError> {
-        let terms = || self.batch.iter().map(|settled| &settled.input.event.terms);
-        let sources = terms().map(|terms| terms.source.clone()).collect();
-        let accounts = tx.lock_accounts(&sources).await?;
-        let ids: Vec<_> = terms().map(|terms| terms.id).collect();
-        let stored = if attempt == 0 { None } else { Some(tx.transfers(&ids).await?) };
-        let plan = decide(self.batch, &accounts, stored.as_ref(), &self.identity.stamp(tx.now()));
-        match stored {
-            None => write_unread_plan(tx, &plan).await?,
-            Some(_) => write_plan(tx, &plan).await?,
-        }
-        Ok(plan.outcomes)
+    fn transfers(&self) -> Vec<TransferId> {
+        self.batch.iter().map(|settled| settled.input.event.terms.id).collect()
+    }
+
+    fn goes_by(&self) -> GoesBy {
+        GoesBy::Transfers
+    }
+
+    fn decide(
+        &self,
+        accounts: &BTreeMap<AccountId, AccountRow>,
+        stored: Option<&Stored>,
+        stamp: &Stamp,
+    ) -> Plan {
+        decide(&self.batch, accounts, stored.map(|stored| &stored.transfers), stamp)
     }
 }

@@ -18,12 +18,15 @@ pub use decide::decide;
 
 use crate::broker::Topic;
 use crate::context::Context;
-use crate::domain::{AccountId, Event, EventType, Input, Outcome, Shard};
+use crate::domain::{
+    AccountId, AccountRow, Event, EventType, Input, Outcome, Plan, Shard, Stamp, TransferId,
+};
 use crate::roles::Role;
-use crate::store::{Identity, StoreError, Tx, Work, transact};
-use crate::worker::{Step, write_plan, write_unread_plan};
+use crate::store::StoreError;
+use crate::turn::{Decision, GoesBy, Stored, transfers_of};
+use crate::worker::Step;
 use async_trait::async_trait;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
@@ -59,34 +62,43 @@ impl Step for Credit {
         !own_shard
     }
 
-    async fn apply(&self, lane: Shard, batch: &[Input]) -> Result<Vec<Outcome>, StoreError> {
-        let work = CreditBatch { batch, identity: self.context.store.identity() };
-        transact(&*self.context.store, lane, &work).await
+    async fn ready(&self, lane: Shard) {
+        self.context.turns.free(lane).await;
+    }
+
+    async fn apply(&self, lane: Shard, batch: Arc<Vec<Input>>) -> Result<Vec<Outcome>, StoreError> {
+        self.context.turns.take(lane, Arc::new(Credits { batch })).await
     }
 }
 
-struct CreditBatch<'a> {
-    batch: &'a [Input],
-    identity: &'a Identity,
+/// The decision about a batch.
+pub struct Credits {
+    /// `held` events of transfers to one shard, each of another transfer.
+    pub batch: Arc<Vec<Input>>,
 }
 
-#[async_trait]
-impl Work for CreditBatch<'_> {
-    type Output = Vec<Outcome>;
+impl Decision for Credits {
+    fn accounts(&self) -> BTreeSet<AccountId> {
+        self.batch.iter().map(|input| input.event.terms.destination.clone()).collect()
+    }
+
+    fn transfers(&self) -> Vec<TransferId> {
+        transfers_of(&self.batch)
+    }
+
+    fn goes_by(&self) -> GoesBy {
+        GoesBy::Pivots
+    }
 
     /// The pivots are read only where one was there already, and could not be inserted.
-    async fn run(&self, tx: &mut dyn Tx, attempt: u32) -> Result<Vec<Outcome>, StoreError> {
-        let terms = || self.batch.iter().map(|input| &input.event.terms);
-        let destinations = terms().map(|terms| terms.destination.clone()).collect();
-        let accounts = tx.lock_accounts(&destinations).await?;
-        let ids: Vec<_> = terms().map(|terms| terms.id).collect();
-        let pivots = if attempt == 0 { HashMap::new() } else { tx.pivots(&ids).await? };
-        let plan = decide(self.batch, &accounts, &pivots, &self.identity.stamp(tx.now()));
-        if attempt == 0 {
-            write_unread_plan(tx, &plan).await?;
-        } else {
-            write_plan(tx, &plan).await?;
-        }
-        Ok(plan.outcomes)
+    fn decide(
+        &self,
+        accounts: &BTreeMap<AccountId, AccountRow>,
+        stored: Option<&Stored>,
+        stamp: &Stamp,
+    ) -> Plan {
+        let none = HashMap::new();
+        let pivots = stored.map_or(&none, |stored| &stored.pivots);
+        decide(&self.batch, accounts, pivots, stamp)
     }
 }

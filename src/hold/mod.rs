@@ -17,11 +17,15 @@ pub use decide::decide;
 
 use crate::broker::Topic;
 use crate::context::Context;
-use crate::domain::{AccountId, Event, EventType, Input, Outcome, Shard};
+use crate::domain::{
+    AccountId, AccountRow, Event, EventType, Input, Outcome, Plan, Shard, Stamp, TransferId,
+};
 use crate::roles::Role;
-use crate::store::{Identity, StoreError, Tx, Work, transact};
-use crate::worker::{Step, write_plan, write_unread_plan};
+use crate::store::StoreError;
+use crate::turn::{Decision, GoesBy, Stored, transfers_of};
+use crate::worker::Step;
 use async_trait::async_trait;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -58,37 +62,44 @@ impl Step for Hold {
         false
     }
 
-    async fn apply(&self, lane: Shard, batch: &[Input]) -> Result<Vec<Outcome>, StoreError> {
-        let work = HoldBatch {
-            batch,
-            identity: self.context.store.identity(),
-            timeout: self.context.policy.hold_timeout,
-        };
-        transact(&*self.context.store, lane, &work).await
+    async fn ready(&self, lane: Shard) {
+        self.context.turns.free(lane).await;
+    }
+
+    async fn apply(&self, lane: Shard, batch: Arc<Vec<Input>>) -> Result<Vec<Outcome>, StoreError> {
+        let timeout = self.context.policy.hold_timeout;
+        self.context.turns.take(lane, Arc::new(Holds { batch, timeout })).await
     }
 }
 
-struct HoldBatch<'a> {
-    batch: &'a [Input],
-    identity: &'a Identity,
-    timeout: Duration,
+/// The decision about a batch.
+pub struct Holds {
+    /// `requested` events, each of another transfer.
+    pub batch: Arc<Vec<Input>>,
+    /// How long a hold stands before it may be given up.
+    pub timeout: Duration,
 }
 
-#[async_trait]
-impl Work for HoldBatch<'_> {
-    type Output = Vec<Outcome>;
+impl Decision for Holds {
+    fn accounts(&self) -> BTreeSet<AccountId> {
+        self.batch.iter().map(|input| input.event.terms.source.clone()).collect()
+    }
 
-    async fn run(&self, tx: &mut dyn Tx, attempt: u32) -> Result<Vec<Outcome>, StoreError> {
-        let sources = self.batch.iter().map(|input| input.event.terms.source.clone()).collect();
-        let accounts = tx.lock_accounts(&sources).await?;
-        let ids: Vec<_> = self.batch.iter().map(|input| input.event.terms.id).collect();
-        let stored = if attempt == 0 { None } else { Some(tx.transfers(&ids).await?) };
-        let stamp = self.identity.stamp(tx.now());
-        let plan = decide(self.batch, &accounts, stored.as_ref(), &stamp, self.timeout);
-        match stored {
-            None => write_unread_plan(tx, &plan).await?,
-            Some(_) => write_plan(tx, &plan).await?,
-        }
-        Ok(plan.outcomes)
+    fn transfers(&self) -> Vec<TransferId> {
+        transfers_of(&self.batch)
+    }
+
+    fn goes_by(&self) -> GoesBy {
+        GoesBy::Transfers
+    }
+
+    fn decide(
+        &self,
+        accounts: &BTreeMap<AccountId, AccountRow>,
+        stored: Option<&Stored>,
+        stamp: &Stamp,
+    ) -> Plan {
+        let stored = stored.map(|stored| &stored.transfers);
+        decide(&self.batch, accounts, stored, stamp, self.timeout)
     }
 }

@@ -7,15 +7,12 @@
 
 use crate::broker::Topic;
 use crate::context::Context;
-use crate::crash::{self, Place};
-use crate::domain::{
-    AccountId, AccountRow, AccountSnapshot, Event, EventType, Input, Outcome, Shard,
-};
+use crate::domain::{AccountId, AccountRow, Event, EventType, Input, Outcome, Shard};
 use crate::roles::Role;
 use crate::store::{BalanceRow, StoreError};
+use crate::turn::newest;
 use crate::worker::Step;
 use async_trait::async_trait;
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -30,13 +27,7 @@ const PAGE_SHARE: u32 = 50;
 /// But no longer: a page that was slow for once does not put off the repair of what was let go.
 const LONGEST_PAGE_REST: Duration = Duration::from_secs(10);
 
-/// Between two rounds: one row of an account stands for all its versions since the last.
-const SHORT_ROUND: Duration = Duration::from_millis(100);
-/// The same of a lane that is busy.
-const ROUND: Duration = Duration::from_millis(500);
-/// From so many events on it is.
-const BUSY: usize = 64;
-/// A round holds so many batches of the other steps.
+/// A lane holds so many batches of the other steps.
 const BATCHES: usize = 8;
 
 /// Runs the role for one shard until `stop`, through every outage.
@@ -96,36 +87,20 @@ impl Step for Projector {
         batch * BATCHES
     }
 
-    fn rest(&self, events: usize) -> Duration {
-        if events < BUSY { SHORT_ROUND } else { ROUND }
+    async fn ready(&self, lane: Shard) {
+        self.context.projections.free(lane).await;
     }
 
-    async fn apply(&self, lane: Shard, batch: &[Input]) -> Result<Vec<Outcome>, StoreError> {
-        let rows = newest(batch);
-        self.context.store.project_balances(lane, &rows).await?;
-        crash::at(Role::Projector, Place::Projected);
-        write_cache(&self.context, &rows).await;
+    async fn apply(&self, lane: Shard, batch: Arc<Vec<Input>>) -> Result<Vec<Outcome>, StoreError> {
+        self.context.projections.write(lane, newest(batch.iter().filter_map(projection))).await?;
         Ok(vec![Outcome::Done; batch.len()])
     }
 }
 
-/// The newest row of each account in a batch, in id order.
-fn newest(batch: &[Input]) -> Vec<BalanceRow> {
-    let mut newest: HashMap<&AccountId, BalanceRow> = HashMap::new();
-    for input in batch {
-        let Some(account) = &input.event.account else { continue };
-        let known = newest.get(&account.id).map(|known| known.row.version);
-        if known.is_none_or(|version| version <= account.version) {
-            newest.insert(&account.id, BalanceRow { row: row_of(account), as_of: input.event.at });
-        }
-    }
-    let mut rows: Vec<_> = newest.into_values().collect();
-    rows.sort_unstable_by(|one, other| one.row.id.cmp(&other.row.id));
-    rows
-}
-
-fn row_of(account: &AccountSnapshot) -> AccountRow {
-    AccountRow {
+/// The row that an event carries, as it is projected.
+pub fn projection(input: &Input) -> Option<BalanceRow> {
+    let account = input.event.account.as_ref()?;
+    let row = AccountRow {
         id: account.id.clone(),
         currency: account.currency,
         kind: account.kind,
@@ -135,17 +110,8 @@ fn row_of(account: &AccountSnapshot) -> AccountRow {
         posted: account.posted,
         held: account.held,
         version: account.version,
-    }
-}
-
-/// Redis is a convenience: without it balances come from the shards.
-async fn write_cache(context: &Context, rows: &[BalanceRow]) {
-    if let Some(cache) = &context.cache
-        && let Err(error) = cache.set_newer(rows).await
-    {
-        metrics::counter!("holdfast_cache_errors_total").increment(1);
-        tracing::debug!(%error, "balances were not written to Redis");
-    }
+    };
+    Some(BalanceRow { row, as_of: input.event.at })
 }
 
 /// Goes through the accounts of the shard, page by page, for ever.
@@ -158,7 +124,7 @@ async fn refresh(context: Arc<Context>, shard: Shard, stop: CancellationToken) {
             Ok((copied, next)) => {
                 metrics::counter!("holdfast_projection_refreshed_total", "shard" => shard.to_string())
                     .increment(copied.len() as u64);
-                write_cache(&context, &copied).await;
+                context.projections.cache(&copied).await;
                 after = next;
                 rest = page_rest(began.elapsed());
             }

@@ -77,7 +77,7 @@ pub async fn check(context: &Context) -> Result<Report, StoreError> {
     if let Some(cache) = &context.cache {
         audit.redis(cache).await?;
     }
-    audit.look_again_at_projections(context.cache.as_ref()).await?;
+    audit.look_again_at_projections(context.cache.as_deref()).await?;
     Ok(audit.finish())
 }
 

@@ -8,7 +8,7 @@ use crate::broker::kafka::{KafkaBroker, KafkaSettings};
 use crate::broker::{Broker, Topic};
 use crate::cache::BalanceCache;
 use crate::config::{Config, Fault, Faults, MySql, Setting};
-use crate::context::{Context, Policy, Wake};
+use crate::context::{Context, Policy};
 use crate::domain::Shard;
 use crate::store::mysql::{MySqlSettings, MySqlStore};
 use crate::store::sqlite::{self, SqliteSettings, SqliteStore};
@@ -42,9 +42,8 @@ const EMBEDDED: Services = Services { store: "sqlite", broker: "log" };
 impl Backend {
     /// What roles are given.
     pub fn into_context(self, policy: Policy) -> Context {
-        let wake = Wake::new(self.store.map().shards());
         let Self { store, broker, cache, .. } = self;
-        Context { store, broker, cache, policy, wake, backlog: Backlog::default() }
+        Context::new(store, broker, cache, policy, Backlog::default())
     }
 }
 

@@ -163,19 +163,22 @@ type Applied = JoinHandle<Result<Vec<Outcome>, StoreError>>;
 impl LaneTask {
     async fn run(mut self) {
         while let Some(batch) = self.collect().await {
-            let events = batch.inputs.len();
             self.process(batch).await;
-            // Behind a full batch the next one need not be waited for.
-            if events < self.most() {
-                tokio::time::sleep(self.shared.step.rest(events)).await;
-            }
         }
     }
 
-    /// Waits for an event, then takes what else is there.
+    /// Waits for an event, and until it can be acted on, then takes what else is there. A shard that
+    /// keeps it waiting is found to be away by applying the batch.
     async fn collect(&mut self) -> Option<Batch> {
         if self.waiting.is_empty() {
             self.waiting.push_back(self.inbox.recv().await?);
+        }
+        let ready = self.shared.step.ready(self.shard);
+        if self.shared.step.lets_go(self.shard == self.shared.own) {
+            let bound = self.shared.context.policy.foreign_shard_timeout;
+            let _ = tokio::time::timeout(bound, ready).await;
+        } else {
+            ready.await;
         }
         while let Ok(entered) = self.inbox.try_recv() {
             self.waiting.push_back(entered);
@@ -364,7 +367,7 @@ async fn apply_until(
     let again = Seldom::unsaid();
     loop {
         let started = Instant::now();
-        let result = step.apply(shard, &inputs).await;
+        let result = step.apply(shard, Arc::clone(&inputs)).await;
         metrics::histogram!("holdfast_step_seconds", "role" => role).record(started.elapsed());
         let error = match result {
             Ok(outcomes) => return Ok(outcomes),

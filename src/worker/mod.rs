@@ -1,21 +1,17 @@
 //! The one loop that hold, credit, commit and projector share: consume, apply, emit, commit the
 //! offset, in this order, each for a whole batch.
 //!
-//! Events are sorted into lanes, one for each shard that is written to. A lane has one transaction
-//! in flight, rests a little after it, and takes for the next what has come meanwhile. Nothing that
-//! finds its lane idle waits; but a lane that went on at once would make a transaction of every few
-//! events for as long as there is any processor time left, and a transaction costs as much as tens
-//! of events. An offset is committed once the event and all before it in its partition are
-//! done and what they emitted is acknowledged, or were let go. Whatever breaks (consumer, producer,
+//! Events are sorted into lanes, one for each shard that is written to. A lane has one batch in
+//! flight and takes for the next what has come meanwhile; the batches of all lanes of a process that
+//! decide about accounts of one shard share its transaction (`src/turn/`). An offset is committed
+//! once the event and all before it in its partition are done and what they emitted is
+//! acknowledged, or were let go. Whatever breaks (consumer, producer,
 //! a revoked partition that did not drain), the worker begins again from the committed offsets:
 //! every step is idempotent.
 
 mod intake;
 mod lane;
-mod plan;
 mod tracker;
-
-pub use plan::{write_plan, write_unread_plan};
 
 use crate::broker::{BrokerError, Consumer, Delivered, Group, Incoming, Position, Producer, Topic};
 use crate::context::Context;
@@ -38,11 +34,6 @@ use tracker::Tracker;
 const BATCHES_IN_FLIGHT: usize = 4;
 /// How long a revoked partition or a stopping worker waits for what is in flight.
 const DRAIN_BOUND: Duration = Duration::from_secs(8);
-/// A lane rests so long, and so long for each event of its batch, up to a bound: the busier it is,
-/// the more share a transaction.
-const REST: Duration = Duration::from_millis(5);
-const REST_AN_EVENT: Duration = Duration::from_millis(1);
-const LONGEST_REST: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// One step of the pipeline.
@@ -73,18 +64,11 @@ pub trait Step: Send + Sync + 'static {
         batch
     }
 
-    /// How long its lane rests after a batch of so many events.
-    fn rest(&self, events: usize) -> Duration {
-        rest(events)
-    }
+    /// Until a batch of this lane would be applied at once: what comes before that belongs to it.
+    async fn ready(&self, lane: Shard);
 
     /// Applies a batch of one lane, each transfer once; one outcome for each input, in order.
-    async fn apply(&self, lane: Shard, batch: &[Input]) -> Result<Vec<Outcome>, StoreError>;
-}
-
-fn rest(events: usize) -> Duration {
-    let events = u32::try_from(events).unwrap_or(u32::MAX);
-    (REST + REST_AN_EVENT.saturating_mul(events)).min(LONGEST_REST)
+    async fn apply(&self, lane: Shard, batch: Arc<Vec<Input>>) -> Result<Vec<Outcome>, StoreError>;
 }
 
 /// Runs a step for one shard until `stop`. Outages are ridden out; an error is for a person.

@@ -5,7 +5,7 @@ use crate::gate::Gate;
 use crate::store::SimStore;
 use crate::world::{Life, World, pass};
 use holdfast::backlog::Backlog;
-use holdfast::context::{Context, Policy, Wake};
+use holdfast::context::{Context, Policy};
 use holdfast::domain::Shard;
 use holdfast::ingress::Ingress;
 use holdfast::roles::Role;
@@ -57,14 +57,10 @@ fn policy(process: usize, batch: usize) -> Policy {
 
 /// What the roles of a process share.
 pub fn context(gate: Gate, batch: usize) -> Context {
-    Context {
-        policy: policy(gate.process, batch),
-        wake: Wake::new(gate.world.map.shards()),
-        backlog: Backlog::fresh_for(Duration::from_secs(1)),
-        store: Arc::new(SimStore::open(gate.clone())),
-        broker: Arc::new(SimBroker { gate }),
-        cache: None,
-    }
+    let policy = policy(gate.process, batch);
+    let store = Arc::new(SimStore::open(gate.clone()));
+    let backlog = Backlog::fresh_for(Duration::from_secs(1));
+    Context::new(store, Arc::new(SimBroker { gate }), None, policy, backlog)
 }
 
 impl Fleet {

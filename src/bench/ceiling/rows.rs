@@ -1,25 +1,29 @@
 //! Exactly what the pipeline writes for a transfer, by the stages' own decisions and the store's own
-//! statements, on migrated shards: without HTTP, without a log between the stages. Each stage of
-//! each shard has one transaction open at a time, as the workers have, and full batches.
+//! statements, on migrated shards: without HTTP, without a log between the stages. What the
+//! stages decide about a shard shares its transaction, as it does for the workers of one process;
+//! batches are full.
 
 use crate::broker::envelope;
-use crate::commit::{self, Settled};
+use crate::commit::{Commits, Settled};
 use crate::context::Policy;
+use crate::credit::Credits;
 use crate::domain::{
     AccountId, AccountKind, AccountRow, AccountStatus, ClaimKey, Client, Currency, Event,
-    EventType, Input, Money, NewTransfer, Outcome, PivotDecision, Plan, RequestDetails, Shard,
-    Terms, TransferId,
+    EventType, Input, Money, NewTransfer, Outcome, PivotDecision, RequestDetails, Shard, Terms,
+    TransferId,
 };
+use crate::hold::Holds;
+use crate::projector::projection;
+use crate::random;
 use crate::routing::slot_of;
 use crate::store::mysql::{MySqlSettings, MySqlStore, migrate};
-use crate::store::{AccountRecord, BalanceRow, Opening, Store, StoreError, Tx, Work, transact};
-use crate::worker::{write_plan, write_unread_plan};
-use crate::{credit, hold, random};
+use crate::store::{AccountRecord, Opening, Store, StoreError, Tx, Work, transact};
+use crate::turn::{Decision, Turns, newest};
 use anyhow::bail;
 use async_trait::async_trait;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::{Semaphore, mpsc};
@@ -85,7 +89,12 @@ impl Rows {
     /// failed.
     pub fn start(self) -> JoinSet<anyhow::Error> {
         let mut tasks = JoinSet::new();
-        let stage = Stage { store: Arc::clone(&self.store), batch: self.batch, room: self.room };
+        let stage = Stage {
+            store: Arc::clone(&self.store),
+            turns: Arc::new(Turns::new(self.store.clone())),
+            batch: self.batch,
+            room: self.room,
+        };
         let shards: Vec<Shard> = self.store.map().all_shards().collect();
         let mut projections = Vec::new();
         for shard in &shards {
@@ -131,6 +140,7 @@ fn spawn(
 #[derive(Clone)]
 struct Stage {
     store: Arc<MySqlStore>,
+    turns: Arc<Turns>,
     batch: usize,
     room: Arc<Semaphore>,
 }
@@ -193,7 +203,7 @@ impl Stage {
     ) -> anyhow::Result<()> {
         let mut waiting = Waiting::default();
         while let Some(batch) = waiting.take(&mut requested, self.batch).await {
-            let held = self.apply(shard, Kind::Hold, &batch).await?;
+            let held = self.apply(shard, Kind::Hold, batch).await?;
             project.send(&held).await?;
             let map = self.store.map();
             let mut by_shard: BTreeMap<Shard, Vec<Event>> = BTreeMap::new();
@@ -215,7 +225,7 @@ impl Stage {
     ) -> anyhow::Result<()> {
         let mut waiting = Waiting::default();
         while let Some(batch) = waiting.take(&mut held, self.batch).await {
-            let credited = self.apply(shard, Kind::Credit, &batch).await?;
+            let credited = self.apply(shard, Kind::Credit, batch).await?;
             project.send(&credited).await?;
             commit.send(credited).await?;
         }
@@ -231,7 +241,7 @@ impl Stage {
     ) -> anyhow::Result<()> {
         let mut waiting = Waiting::default();
         while let Some(batch) = waiting.take(&mut credited, self.batch).await {
-            let committed = self.apply(shard, Kind::Commit, &batch).await?;
+            let committed = self.apply(shard, Kind::Commit, batch).await?;
             counted.fetch_add(committed.len() as u64, Ordering::Relaxed);
             self.room.add_permits(committed.len());
             project.send(&committed).await?;
@@ -246,14 +256,30 @@ impl Stage {
     ) -> anyhow::Result<()> {
         let mut waiting = Waiting::default();
         while let Some(batch) = waiting.take(&mut said, self.batch).await {
-            self.store.project_balances(shard, &newest(&batch)).await?;
+            let rows = newest(batch.iter().filter_map(projection));
+            self.store.project_balances(shard, &rows).await?;
         }
         Ok(())
     }
 
-    async fn apply(&self, shard: Shard, kind: Kind, batch: &[Input]) -> anyhow::Result<Vec<Event>> {
-        let outcomes =
-            transact(&*self.store, shard, &Apply { store: &self.store, kind, batch }).await?;
+    async fn apply(
+        &self,
+        shard: Shard,
+        kind: Kind,
+        batch: Vec<Input>,
+    ) -> anyhow::Result<Vec<Event>> {
+        let decision: Arc<dyn Decision> = match kind {
+            Kind::Hold => {
+                let timeout = Policy::default().hold_timeout;
+                Arc::new(Holds { batch: Arc::new(batch), timeout })
+            }
+            Kind::Credit => Arc::new(Credits { batch: Arc::new(batch) }),
+            Kind::Commit => {
+                let settled = |input| Settled { input, decision: PivotDecision::Credited };
+                Arc::new(Commits { batch: batch.into_iter().map(settled).collect() })
+            }
+        };
+        let outcomes = self.turns.take(shard, decision).await?;
         let event = |outcome| match outcome {
             Outcome::Emit(event) => Ok(event),
             Outcome::Done | Outcome::LetGo(_) | Outcome::Dead { .. } => {
@@ -307,30 +333,6 @@ impl Projections {
         }
         Ok(())
     }
-}
-
-/// The newest row of each account, in id order.
-fn newest(batch: &[Input]) -> Vec<BalanceRow> {
-    let mut newest: BTreeMap<AccountId, BalanceRow> = BTreeMap::new();
-    for input in batch {
-        let Some(account) = &input.event.account else { continue };
-        let known = newest.get(&account.id).map_or(0, |known| known.row.version);
-        if known < account.version {
-            let row = AccountRow {
-                id: account.id.clone(),
-                currency: account.currency,
-                kind: account.kind,
-                status: account.status,
-                quarantined: false,
-                overdraft_limit: account.overdraft_limit,
-                posted: account.posted,
-                held: account.held,
-                version: account.version,
-            };
-            newest.insert(account.id.clone(), BalanceRow { row, as_of: input.event.at });
-        }
-    }
-    newest.into_values().collect()
 }
 
 fn currency() -> Currency {
@@ -429,53 +431,4 @@ enum Kind {
     Hold,
     Credit,
     Commit,
-}
-
-/// A batch of hold, credit or commit.
-struct Apply<'a> {
-    store: &'a MySqlStore,
-    kind: Kind,
-    batch: &'a [Input],
-}
-
-#[async_trait]
-impl Work for Apply<'_> {
-    type Output = Vec<Outcome>;
-
-    async fn run(&self, tx: &mut dyn Tx, attempt: u32) -> Result<Vec<Outcome>, StoreError> {
-        let terms = || self.batch.iter().map(|input| &input.event.terms);
-        let account = |terms: &Terms| match self.kind {
-            Kind::Hold | Kind::Commit => terms.source.clone(),
-            Kind::Credit => terms.destination.clone(),
-        };
-        let accounts = tx.lock_accounts(&terms().map(account).collect()).await?;
-        let ids: Vec<TransferId> = terms().map(|terms| terms.id).collect();
-        let stamp = self.store.identity().stamp(tx.now());
-        // As the stages do, nothing is read that the first attempt's writes would tell.
-        if let Kind::Credit = self.kind {
-            let pivots = if attempt == 0 { HashMap::new() } else { tx.pivots(&ids).await? };
-            let plan = credit::decide(self.batch, &accounts, &pivots, &stamp);
-            match attempt {
-                0 => write_unread_plan(tx, &plan).await?,
-                _ => write_plan(tx, &plan).await?,
-            }
-            return Ok(plan.outcomes);
-        }
-        let stored: Option<HashMap<_, _>> =
-            if attempt == 0 { None } else { Some(tx.transfers(&ids).await?) };
-        let plan: Plan = if let Kind::Hold = self.kind {
-            let timeout = Policy::default().hold_timeout;
-            hold::decide(self.batch, &accounts, stored.as_ref(), &stamp, timeout)
-        } else {
-            let settled =
-                |input: &Input| Settled { input: input.clone(), decision: PivotDecision::Credited };
-            let settled: Vec<Settled> = self.batch.iter().map(settled).collect();
-            commit::decide(&settled, &accounts, stored.as_ref(), &stamp)
-        };
-        match stored {
-            None => write_unread_plan(tx, &plan).await?,
-            Some(_) => write_plan(tx, &plan).await?,
-        }
-        Ok(plan.outcomes)
-    }
 }

@@ -7,7 +7,7 @@ use futures::FutureExt;
 use holdfast::backlog::Backlog;
 use holdfast::broker::embedded::{EmbeddedBroker, EmbeddedSettings};
 use holdfast::cache::BalanceCache;
-use holdfast::context::{Context, Policy, Wake};
+use holdfast::context::{Context, Policy};
 use holdfast::domain::{AccountChange, AccountId, Shard, TransferId};
 use holdfast::ingress::Ingress;
 use holdfast::ingress::http::{DependencyStatus, Health, HttpExtras, router};
@@ -96,14 +96,13 @@ impl World {
 
     fn over(store: Arc<dyn Store>, cache: Option<BalanceCache>, dir: TempDir) -> Self {
         let log = EmbeddedBroker::open(EmbeddedSettings::new(dir.path().join("log"))).unwrap();
-        let context = Arc::new(Context {
-            store: store.clone(),
-            broker: Arc::new(log),
+        let context = Arc::new(Context::new(
+            store.clone(),
+            Arc::new(log),
             cache,
-            policy: Policy::default(),
-            wake: Wake::new(2),
-            backlog: Backlog::default(),
-        });
+            Policy::default(),
+            Backlog::default(),
+        ));
         let dependencies = Arc::new(Mutex::new(vec![dependency("shard.0", Health::Up)]));
         let told = dependencies.clone();
         let extras = HttpExtras {

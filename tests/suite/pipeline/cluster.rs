@@ -10,7 +10,7 @@ use holdfast::broker::{
     Broker, Delivered, Family, Group, Incoming, PartitionLag, Record, Topic, envelope,
 };
 use holdfast::cache::BalanceCache;
-use holdfast::context::{Context, Policy, Wake};
+use holdfast::context::{Context, Policy};
 use holdfast::domain::{
     AccountId, AccountKind, AccountRow, Currency, EventType, Reason, Shard, State, TransferId,
 };
@@ -93,20 +93,17 @@ impl Cluster {
         let stores = Arc::new(StoreFaults::new(SHARDS));
         let brokers = Arc::new(BrokerFaults::new());
         let instance = format!("process-{}", self.names.fetch_add(1, Ordering::Relaxed));
-        let context = Context {
-            store: Arc::new(FaultyStore {
-                inner: Arc::clone(&self.ports.store),
-                faults: Arc::clone(&stores),
-            }),
-            broker: Arc::new(FaultyBroker {
-                inner: Arc::clone(&self.ports.broker),
-                faults: Arc::clone(&brokers),
-            }),
-            cache,
-            policy: Policy { instance, ..self.policy.clone() },
-            wake: Wake::new(SHARDS),
-            backlog: Backlog::fresh_for(Duration::from_millis(300)),
-        };
+        let store = Arc::new(FaultyStore {
+            inner: Arc::clone(&self.ports.store),
+            faults: Arc::clone(&stores),
+        });
+        let broker = Arc::new(FaultyBroker {
+            inner: Arc::clone(&self.ports.broker),
+            faults: Arc::clone(&brokers),
+        });
+        let policy = Policy { instance, ..self.policy.clone() };
+        let backlog = Backlog::fresh_for(Duration::from_millis(300));
+        let context = Context::new(store, broker, cache, policy, backlog);
         Process::new(Arc::new(context), stores, brokers)
     }
 

@@ -1,0 +1,67 @@
+//! Taking turns at a shard: whatever waits to be decided about accounts of one shard, by whichever
+//! of this process's steps, shares one transaction.
+//!
+//! Hold, credit and commit lock the same rows, so that their transactions would only wait for each
+//! other, and a transaction costs as much as tens of transfers. Here they meet: the rows of all are
+//! locked in one order, each decides on what the one before it left, all is written together and
+//! committed once. A shard has one such transaction under way in a process; what is asked for
+//! meanwhile is the next one. After it the shard rests a little, the longer the more was in it, so
+//! that a busy machine makes few large transactions and not many small ones; whoever finds it at
+//! rest is let in at the end, whoever finds it idle does not wait.
+
+mod plan;
+mod projections;
+mod queue;
+mod shared;
+mod turns;
+
+pub use projections::{Projections, newest};
+pub use turns::Turns;
+
+use crate::domain::{AccountId, AccountRow, Input, Pivot, Plan, Stamp, TransferId, TransferRow};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+/// The rows that a decision is made on where it was not right to take every transfer for new.
+#[derive(Debug, Default)]
+pub struct Stored {
+    /// Transfers of this shard's accounts, locked.
+    pub transfers: HashMap<TransferId, TransferRow>,
+    /// Pivots on this shard.
+    pub pivots: HashMap<TransferId, Pivot>,
+}
+
+/// Which of the rows of its transfers a decision goes by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GoesBy {
+    /// The transfers themselves: their source is on this shard.
+    Transfers,
+    /// Their pivots: their destination is.
+    Pivots,
+}
+
+/// What is to be decided about a batch of transfers, each there once.
+pub trait Decision: Send + Sync + 'static {
+    /// The accounts whose rows it may change; locked in id order.
+    fn accounts(&self) -> BTreeSet<AccountId>;
+
+    /// The transfers.
+    fn transfers(&self) -> Vec<TransferId>;
+
+    /// What it reads of them where they are not new.
+    fn goes_by(&self) -> GoesBy;
+
+    /// Decides: from the rows to what is written and said, with one outcome for each event. Without
+    /// `stored` nothing was read and every transfer is taken for new; the counts of the writes tell
+    /// where that was wrong, and it is decided again with the rows.
+    fn decide(
+        &self,
+        accounts: &BTreeMap<AccountId, AccountRow>,
+        stored: Option<&Stored>,
+        stamp: &Stamp,
+    ) -> Plan;
+}
+
+/// The transfers of a batch of events.
+pub fn transfers_of(batch: &[Input]) -> Vec<TransferId> {
+    batch.iter().map(|input| input.event.terms.id).collect()
+}

@@ -1,0 +1,149 @@
+//! Decisions about accounts of a shard.
+
+use super::Decision;
+use super::queue::{Queues, Serve};
+use super::shared::Shared;
+use crate::domain::{Outcome, Shard, TransferId};
+use crate::store::{Store, StoreError, transact};
+use async_trait::async_trait;
+use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::oneshot;
+
+/// A shard rests so long after a transaction, and so long for each event of it, up to a bound.
+const REST: Duration = Duration::from_millis(3);
+const REST_AN_EVENT: Duration = Duration::from_micros(250);
+const LONGEST_REST: Duration = Duration::from_millis(100);
+/// Events from which on a transaction takes no further decision, and behind which the next one need
+/// not be waited for.
+const FULL: usize = 2000;
+
+/// Decisions of all steps of a process.
+pub struct Turns(Queues<Deciding>);
+
+impl Turns {
+    /// For the shards of a store.
+    pub fn new(store: Arc<dyn Store>) -> Self {
+        let shards = store.map().shards();
+        Self(Queues::new(Deciding { store }, shards))
+    }
+
+    /// Until a decision that is brought now is part of the next transaction.
+    pub async fn free(&self, shard: Shard) {
+        self.0.free(shard).await;
+    }
+
+    /// Makes a decision in the shard's next transaction; what it yields is committed.
+    pub async fn take(&self, shard: Shard, decision: Arc<dyn Decision>) -> Answer {
+        let (answer, answered) = oneshot::channel();
+        self.0.ask(shard, Asked { decision, answer });
+        answered.await.unwrap_or_else(|_| {
+            let detail = "the process is ending".to_owned();
+            Err(StoreError::Retry { shard, detail })
+        })
+    }
+}
+
+struct Asked {
+    decision: Arc<dyn Decision>,
+    answer: oneshot::Sender<Answer>,
+}
+
+type Answer = Result<Vec<Outcome>, StoreError>;
+
+struct Deciding {
+    store: Arc<dyn Store>,
+}
+
+#[async_trait]
+impl Serve for Deciding {
+    type Asked = Asked;
+
+    /// A transaction holds each transfer once: another decision about one of them waits.
+    fn next(&self, waiting: &mut VecDeque<Asked>) -> (Vec<Asked>, usize) {
+        let mut transfers: HashSet<TransferId> = HashSet::new();
+        let (mut turn, mut later) = (Vec::new(), VecDeque::new());
+        while transfers.len() < FULL {
+            let Some(asked) = waiting.pop_front() else { break };
+            let ids = asked.decision.transfers();
+            if ids.iter().any(|id| transfers.contains(id)) {
+                later.push_back(asked);
+            } else {
+                transfers.extend(ids);
+                turn.push(asked);
+            }
+        }
+        later.append(waiting);
+        *waiting = later;
+        (turn, transfers.len())
+    }
+
+    async fn serve(&self, shard: Shard, turn: Vec<Asked>) {
+        let (decisions, answers): (Vec<_>, Vec<_>) =
+            turn.into_iter().map(|asked| (asked.decision, asked.answer)).unzip();
+        metrics::histogram!("holdfast_turn_decisions").record(decisions.len() as f64);
+        let results = match self.decide(shard, decisions.clone()).await {
+            Ok(outcomes) => outcomes.into_iter().map(Ok).collect(),
+            Err(error) if decisions.len() > 1 && may_concern_one(&error) => {
+                self.one_by_one(shard, decisions).await
+            }
+            Err(error) => vec![Err(error); decisions.len()],
+        };
+        for (answer, result) in answers.into_iter().zip(results) {
+            // Who asked may have begun again; what was decided stands, and is found.
+            let _ = answer.send(result);
+        }
+    }
+
+    fn rest(&self, events: usize) -> Duration {
+        if events >= FULL {
+            return Duration::ZERO;
+        }
+        let events = u32::try_from(events).unwrap_or(u32::MAX);
+        (REST + REST_AN_EVENT.saturating_mul(events)).min(LONGEST_REST)
+    }
+}
+
+impl Deciding {
+    /// Whoever runs into something is not to take the others with it.
+    async fn one_by_one(&self, shard: Shard, decisions: Vec<Arc<dyn Decision>>) -> Vec<Answer> {
+        let mut answers = Vec::with_capacity(decisions.len());
+        for decision in decisions {
+            let outcomes = self.decide(shard, vec![decision]).await;
+            answers.push(outcomes.map(|mut of_one| of_one.pop().unwrap_or_default()));
+        }
+        answers
+    }
+
+    /// A decision that panics has met a broken invariant.
+    async fn decide(
+        &self,
+        shard: Shard,
+        decisions: Vec<Arc<dyn Decision>>,
+    ) -> Result<Vec<Vec<Outcome>>, StoreError> {
+        let store = Arc::clone(&self.store);
+        let work = tokio::spawn(async move {
+            let work = Shared { decisions: &decisions, identity: store.identity() };
+            transact(&*store, shard, &work).await
+        });
+        work.await.unwrap_or_else(|error| {
+            let detail = format!("a decision ended in a panic: {error}");
+            Err(StoreError::Corrupt { shard, detail })
+        })
+    }
+}
+
+/// Whether an error may come from one of several decisions, so that the others are to be made
+/// without it. The others say that the shard is away, or not what it was taken for.
+fn may_concern_one(error: &StoreError) -> bool {
+    match error {
+        StoreError::Retry { .. }
+        | StoreError::Duplicate { .. }
+        | StoreError::Corrupt { .. }
+        | StoreError::Failed { .. } => true,
+        StoreError::Unavailable { .. }
+        | StoreError::CommitUnknown { .. }
+        | StoreError::Identity { .. } => false,
+    }
+}
