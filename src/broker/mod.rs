@@ -8,6 +8,7 @@ pub mod envelope;
 pub mod kafka;
 
 use crate::domain::{EventType, Partition, Shard, Timestamp};
+use crate::roles::Role;
 use async_trait::async_trait;
 use futures::future::BoxFuture;
 use std::borrow::Cow;
@@ -98,6 +99,13 @@ pub struct Group {
     pub role: &'static str,
     /// The shard whose topics it reads.
     pub shard: Shard,
+}
+
+impl Group {
+    /// Whether its members work in rounds, so that records may gather before they are read.
+    pub fn gathers(&self) -> bool {
+        self.role == Role::Projector.as_str()
+    }
 }
 
 impl fmt::Display for Group {

@@ -31,7 +31,8 @@ pub use transact::{Work, transact};
 
 use crate::broker::Record;
 use crate::domain::{
-    AccountId, AccountRow, Client, IdempotencyKey, Pivot, Shard, Suspicion, Timestamp, TransferId,
+    AccountId, AccountRow, Client, IdempotencyKey, Pivot, Plan, Shard, Suspicion, Timestamp,
+    TransferId,
 };
 use crate::routing::ShardMap;
 use async_trait::async_trait;
@@ -125,7 +126,8 @@ pub enum StoreError {
 
 /// One writing transaction on one shard. Dropped without [`Tx::commit`] it is rolled back.
 ///
-/// Batch methods take any number of rows and cost one statement (or one per few hundred rows).
+/// Batch methods take any number of rows and cost one statement, on MySQL several of them one round
+/// trip.
 /// Methods that write return how many rows changed; [`expect_rows`] compares.
 #[async_trait]
 pub trait Tx: OperationsTx + Send {
@@ -161,6 +163,11 @@ pub trait Tx: OperationsTx + Send {
 
     /// Inserts ledger entries and REFUSED marks.
     async fn insert_entries(&mut self, entries: &[EntryRow]) -> Result<u64, StoreError>;
+
+    /// Writes the accounts, transfers, entries and reversals of a plan with exact counts: where a
+    /// count is not exact the transaction must be run again. That may be found out as late as at the
+    /// COMMIT, as it may for what [`Tx::insert_transfers`] and [`Tx::insert_outbox`] run into.
+    async fn write(&mut self, plan: &Plan) -> Result<(), StoreError>;
 
     /// Looks claims up.
     async fn claims(&mut self, keys: &[ClaimKey]) -> Result<HashMap<ClaimKey, Claim>, StoreError>;
@@ -206,7 +213,8 @@ pub trait Tx: OperationsTx + Send {
     /// is still the one before, and the projected balance with it.
     async fn write_settings(&mut self, settings: &AccountSettings) -> Result<u64, StoreError>;
 
-    /// Commits. [`StoreError::CommitUnknown`] where it was sent and not confirmed.
+    /// Sends what was not sent yet and commits. [`StoreError::CommitUnknown`] where the COMMIT was
+    /// sent and not confirmed.
     async fn commit(self: Box<Self>) -> Result<(), StoreError>;
 }
 

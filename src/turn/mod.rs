@@ -9,7 +9,6 @@
 //! that a busy machine makes few large transactions and not many small ones; whoever finds it at
 //! rest is let in at the end, whoever finds it idle does not wait.
 
-mod plan;
 mod projections;
 mod queue;
 mod shared;

@@ -3,9 +3,10 @@
 use crate::domain::Shard;
 use async_trait::async_trait;
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc};
 
 /// What is done at a turn.
 #[async_trait]
@@ -33,7 +34,37 @@ pub(super) struct Queues<S: Serve> {
 /// The way to a shard's task, which ends when this is dropped.
 struct Entrance<A> {
     asked: mpsc::UnboundedSender<A>,
-    free: watch::Receiver<bool>,
+    door: Arc<Door>,
+}
+
+/// Those who wait for a shard to be free are told in the order in which they came, so that a
+/// simulation repeats itself.
+#[derive(Default)]
+struct Door {
+    closed: AtomicBool,
+    opened: Notify,
+}
+
+impl Door {
+    fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+    }
+
+    fn open(&self) {
+        self.closed.store(false, Ordering::Release);
+        self.opened.notify_waiters();
+    }
+
+    async fn pass(&self) {
+        loop {
+            // Hears of an opening from here on, so that none falls between the look and the wait.
+            let opened = self.opened.notified();
+            if !self.closed.load(Ordering::Acquire) {
+                return;
+            }
+            opened.await;
+        }
+    }
 }
 
 impl<S: Serve> Queues<S> {
@@ -43,9 +74,7 @@ impl<S: Serve> Queues<S> {
 
     /// Until what is asked for now is served at once.
     pub async fn free(&self, shard: Shard) {
-        let mut free = self.entrance(shard).free.clone();
-        // Where the task has ended the process does.
-        let _ = free.wait_for(|free| *free).await;
+        self.entrance(shard).door.pass().await;
     }
 
     /// Asks for something; what comes of it comes the way that it holds.
@@ -57,10 +86,11 @@ impl<S: Serve> Queues<S> {
     fn entrance(&self, shard: Shard) -> &Entrance<S::Asked> {
         self.shards[usize::from(shard.0)].get_or_init(|| {
             let (asked, inbox) = mpsc::unbounded_channel();
-            let (freed, free) = watch::channel(true);
+            let door = Arc::new(Door::default());
             let serve = Arc::clone(&self.serve);
-            tokio::spawn(Task { serve, shard, inbox, freed, waiting: VecDeque::new() }.run());
-            Entrance { asked, free }
+            let waiting = VecDeque::new();
+            tokio::spawn(Task { serve, shard, inbox, door: Arc::clone(&door), waiting }.run());
+            Entrance { asked, door }
         })
     }
 }
@@ -69,18 +99,18 @@ struct Task<S: Serve> {
     serve: Arc<S>,
     shard: Shard,
     inbox: mpsc::UnboundedReceiver<S::Asked>,
-    freed: watch::Sender<bool>,
+    door: Arc<Door>,
     waiting: VecDeque<S::Asked>,
 }
 
 impl<S: Serve> Task<S> {
     async fn run(mut self) {
         while self.collect().await {
-            self.freed.send_replace(false);
+            self.door.close();
             let (turn, size) = self.serve.next(&mut self.waiting);
             self.serve.serve(self.shard, turn).await;
             tokio::time::sleep(self.serve.rest(size)).await;
-            self.freed.send_replace(true);
+            self.door.open();
         }
     }
 

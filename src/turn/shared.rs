@@ -1,8 +1,8 @@
 //! The transaction that several decisions share.
 
-use super::plan::{write_plan, write_unread_plan};
 use super::{Decision, GoesBy, Stored};
 use crate::domain::{AccountChange, AccountId, AccountRow, Outcome, Plan, Stamp, TransferId};
+use crate::quarantine::quarantine;
 use crate::store::{Identity, StoreError, Tx, Work};
 use async_trait::async_trait;
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,10 +27,15 @@ impl Work for Shared<'_> {
         let stored = if attempt == 0 { None } else { Some(self.read(tx).await?) };
         let stamp = self.identity.stamp(tx.now());
         let (plan, outcomes) = decide_all(self.decisions, rows, stored.as_ref(), &stamp);
-        match stored {
-            None => write_unread_plan(tx, &plan).await?,
-            Some(_) => write_plan(tx, &plan).await?,
+        if stored.is_none() && !plan.may_be_written_unread() {
+            let detail = "an invariant seems violated; the transfers are read first".to_owned();
+            return Err(StoreError::Retry { shard: tx.shard(), detail });
         }
+        debug_assert!(plan.transfers.iter().all(|write| write.from.may_become(write.to)));
+        if !plan.quarantine.is_empty() {
+            quarantine(tx, &plan.quarantine).await?;
+        }
+        tx.write(&plan).await?;
         Ok(outcomes)
     }
 }

@@ -72,6 +72,10 @@ const CONSUMER: [(&str, &str); 11] = [
     ("max.poll.interval.ms", "300000"),
 ];
 
+/// For a member that works in rounds: an answer for each of them, and not one for each batch that
+/// somebody produces.
+const GATHERING: [(&str, &str); 2] = [("fetch.min.bytes", "262144"), ("fetch.wait.max.ms", "100")];
+
 const CONSUMER_GUARANTEES: [(&str, &str); 4] = [
     ("auto.offset.reset", "earliest"),
     ("enable.auto.commit", "true"),
@@ -109,7 +113,8 @@ impl KafkaSettings {
 
     /// For a member of a group.
     pub(super) fn member(&self, group: &Group) -> ClientConfig {
-        let mut config = self.config(&CONSUMER, &CONSUMER_GUARANTEES);
+        let gathering: &[(&str, &str)] = if group.gathers() { &GATHERING } else { &[] };
+        let mut config = self.config(&[&CONSUMER[..], gathering].concat(), &CONSUMER_GUARANTEES);
         config.set("group.id", self.group(group));
         config
     }

@@ -97,6 +97,15 @@ pub struct Bounds {
     pub audit: Duration,
 }
 
+/// How statements are put into one text.
+pub struct Texts {
+    /// A value as it stands in a statement.
+    pub literal: fn(&Arg, &mut String),
+    /// A statement that answers one row where the one before it changed so many rows, and fails
+    /// where it did not.
+    pub count: fn(usize, &mut String),
+}
+
 /// One of the two databases. Futures of the statements may be dropped only together with their
 /// connection.
 pub trait Driver: Send + Sync + 'static {
@@ -105,6 +114,9 @@ pub trait Driver: Send + Sync + 'static {
 
     /// Its texts.
     const STATEMENTS: &'static Statements;
+
+    /// Where each statement has a way to go: how several go together.
+    const TEXTS: Option<Texts>;
 
     /// How many shards are configured.
     fn shards(&self) -> u16;
@@ -133,6 +145,14 @@ pub trait Driver: Send + Sync + 'static {
         conn: &'a mut <Self::Database as Database>::Connection,
         sql: &'static str,
     ) -> BoxFuture<'a, Result<Vec<Vec<Value>>, sqlx::Error>>;
+
+    /// Runs statements that were put into one text, until one fails, and counts the rows that they
+    /// answer.
+    fn together<'a>(
+        conn: &'a mut <Self::Database as Database>::Connection,
+        sql: String,
+        answered: &'a mut usize,
+    ) -> BoxFuture<'a, Result<(), sqlx::Error>>;
 
     /// Runs one prepared statement and returns its rows.
     fn fetch<'a>(

@@ -104,15 +104,42 @@ impl<D: Driver> Link<D> {
         self.run(self.state, |conn| D::execute(conn, sql, args)).await
     }
 
-    /// Commits. What the server answers is known; anything else is not.
-    pub async fn commit(mut self) -> Result<(), StoreError> {
-        let shard = self.shard;
+    /// Runs statements that were put into one text.
+    pub async fn together(&mut self, sql: String) -> Result<(), StoreError> {
+        let mut answered = 0;
+        self.run(self.state, |conn| D::together(conn, sql, &mut answered)).await
+    }
+
+    /// Runs statements that were put into one text and answer so many rows, and commits, all in one
+    /// round trip.
+    pub async fn commit_with(mut self, mut sql: String, rows: usize) -> Result<(), StoreError> {
         if self.state != State::Open {
             return Err(self.gone());
         }
-        let Err(error) = self.attempt(State::Idle, |conn| D::script(conn, "COMMIT")).await else {
-            return Ok(());
-        };
+        sql.push_str("COMMIT");
+        let mut answered = 0;
+        let sent = self.attempt(State::Idle, |conn| D::together(conn, sql, &mut answered)).await;
+        match sent {
+            Err(Some(error)) if error.as_database_error().is_some() && answered < rows => {
+                Err(store_error(&*self.driver, self.shard, &error))
+            }
+            sent => self.committed(sent),
+        }
+    }
+
+    /// Commits.
+    pub async fn commit(mut self) -> Result<(), StoreError> {
+        if self.state != State::Open {
+            return Err(self.gone());
+        }
+        let sent = self.attempt(State::Idle, |conn| D::script(conn, "COMMIT")).await;
+        self.committed(sent.map(drop))
+    }
+
+    /// What the server answers to COMMIT is known; anything else is not.
+    fn committed(&self, sent: Result<(), Option<sqlx::Error>>) -> Result<(), StoreError> {
+        let shard = self.shard;
+        let Err(error) = sent else { return Ok(()) };
         let detail = match error {
             None => format!("no answer within {:?}", self.bound),
             Some(error) if error.as_database_error().is_some_and(D::rolled_back) => {

@@ -11,6 +11,7 @@ mod decode;
 mod drift;
 pub mod driver;
 mod identity;
+mod late;
 mod link;
 mod migrate;
 mod operations;

@@ -1,18 +1,20 @@
 //! Writing transactions.
 
 use super::driver::{Arg, Driver};
+use super::late::{Late, script};
 use super::link::Link;
 use super::row::Row;
 use super::{decode, operations, outbox, projection, stages, statements, transfer_batch};
 use crate::broker::Record;
 use crate::domain::hex;
 use crate::domain::{
-    AccountChange, AccountId, AccountRow, EntryRow, Pivot, Shard, StageWrite, Suspicion, Timestamp,
-    TransferId, TransferRow,
+    AccountChange, AccountId, AccountRow, EntryRow, Pivot, Plan, Shard, StageWrite, Suspicion,
+    Timestamp, TransferId, TransferRow,
 };
 use crate::routing::slot_of;
 use crate::store::{
     AccountRecord, AccountSettings, BalanceRow, Claim, ClaimKey, NewTransfer, StoreError, Tx,
+    expect_rows,
 };
 use async_trait::async_trait;
 use serde::Serialize;
@@ -22,11 +24,13 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 pub(super) struct SqlTx<D: Driver> {
     link: Link<D>,
     now: Timestamp,
+    /// Sent before the next statement that is not one of them, or with the COMMIT.
+    late: Vec<Late>,
 }
 
 impl<D: Driver> SqlTx<D> {
     pub fn new(link: Link<D>, now: Timestamp) -> Self {
-        Self { link, now }
+        Self { link, now, late: Vec::new() }
     }
 
     /// Database time, read when it began.
@@ -36,17 +40,64 @@ impl<D: Driver> SqlTx<D> {
 
     /// The rows of one statement.
     pub async fn fetch(&mut self, sql: &'static str, args: &[Arg]) -> Result<Vec<Row>, StoreError> {
+        self.send_late().await?;
         self.link.fetch(sql, args).await
     }
 
     /// How many rows one statement matched.
     pub async fn execute(&mut self, sql: &'static str, args: &[Arg]) -> Result<u64, StoreError> {
+        self.send_late().await?;
         self.link.execute(sql, args).await
     }
 
     /// Commits.
     pub async fn finish(self) -> Result<(), StoreError> {
-        self.link.commit().await
+        match &D::TEXTS {
+            Some(texts) if !self.late.is_empty() => {
+                self.link.commit_with(script(texts, &self.late), self.late.len()).await
+            }
+            _ => self.link.commit().await,
+        }
+    }
+
+    /// A write that must change so many rows, sooner or later in this transaction: nobody needs its
+    /// outcome before the COMMIT.
+    async fn write_late(
+        &mut self,
+        what: &str,
+        rows: usize,
+        sql: &'static str,
+        args: Vec<Arg>,
+    ) -> Result<(), StoreError> {
+        if D::TEXTS.is_some() {
+            self.late.push(Late { sql, args, rows });
+            return Ok(());
+        }
+        let changed = self.link.execute(sql, &args).await?;
+        expect_rows(self.link.shard(), what, rows, changed)
+    }
+
+    /// The same of a batch statement; nothing for an empty batch.
+    async fn write_batch_late<R: Serialize + Send>(
+        &mut self,
+        what: &str,
+        sql: &'static str,
+        rows: Vec<R>,
+    ) -> Result<(), StoreError> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        self.write_late(what, rows.len(), sql, vec![Arg::rows(rows)]).await
+    }
+
+    async fn send_late(&mut self) -> Result<(), StoreError> {
+        match &D::TEXTS {
+            Some(texts) if !self.late.is_empty() => {
+                let text = script(texts, &std::mem::take(&mut self.late));
+                self.link.together(text).await
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The rows of a batch statement; none for an empty batch.
@@ -101,12 +152,7 @@ impl<D: Driver> Tx for SqlTx<D> {
     }
 
     async fn write_accounts(&mut self, changes: &[AccountChange]) -> Result<u64, StoreError> {
-        let mut rows: Vec<_> = changes
-            .iter()
-            .map(|to| (to.id.as_str(), to.posted, to.held, to.version_before, to.version))
-            .collect();
-        rows.sort_unstable();
-        self.execute_batch(D::STATEMENTS.write_accounts, rows).await
+        self.execute_batch(D::STATEMENTS.write_accounts, change_columns(changes)).await
     }
 
     async fn transfers(
@@ -144,10 +190,24 @@ impl<D: Driver> Tx for SqlTx<D> {
     }
 
     async fn insert_entries(&mut self, entries: &[EntryRow]) -> Result<u64, StoreError> {
-        let mut entries: Vec<&EntryRow> = entries.iter().collect();
-        entries.sort_unstable_by_key(|entry| (entry.transfer, entry.side));
-        let rows = entries.into_iter().map(entry_columns).collect();
-        self.execute_batch(D::STATEMENTS.insert_entries, rows).await
+        self.execute_batch(D::STATEMENTS.insert_entries, entries_columns(entries)).await
+    }
+
+    /// Transfers come first, because it is their count that is short when an event is delivered
+    /// again.
+    async fn write(&mut self, plan: &Plan) -> Result<(), StoreError> {
+        let texts = D::STATEMENTS;
+        for (step, writes) in stages::alike(&plan.transfers) {
+            let rows = writes.len();
+            let (sql, args) = stages::statement::<D>(step, writes);
+            self.write_late("transfers", rows, sql, args).await?;
+        }
+        let accounts = change_columns(&plan.accounts);
+        self.write_batch_late("accounts", texts.write_accounts, accounts).await?;
+        let entries = entries_columns(&plan.entries);
+        self.write_batch_late("entries", texts.insert_entries, entries).await?;
+        let reversed = plan.reversed.iter().map(|(id, change)| (id.hex(), *change)).collect();
+        self.write_batch_late("reversals", texts.add_reversed, reversed).await
     }
 
     async fn claims(&mut self, keys: &[ClaimKey]) -> Result<HashMap<ClaimKey, Claim>, StoreError> {
@@ -161,11 +221,10 @@ impl<D: Driver> Tx for SqlTx<D> {
         let mut ordered: Vec<&NewTransfer> = transfers.iter().collect();
         ordered.sort_unstable_by(|one, other| one.claim.cmp(&other.claim));
         let claims = ordered.iter().copied().map(claim_columns).collect();
-        self.execute_batch(D::STATEMENTS.insert_claims, claims).await?;
+        self.write_batch_late("claims", D::STATEMENTS.insert_claims, claims).await?;
         ordered.sort_unstable_by_key(|transfer| transfer.terms.id);
         let rows = ordered.into_iter().map(transfer_columns).collect();
-        self.execute_batch(D::STATEMENTS.insert_transfers, rows).await?;
-        Ok(())
+        self.write_batch_late("transfers", D::STATEMENTS.insert_transfers, rows).await
     }
 
     async fn insert_outbox(&mut self, records: &[Record]) -> Result<(), StoreError> {
@@ -173,9 +232,8 @@ impl<D: Driver> Tx for SqlTx<D> {
             return Ok(());
         }
         let count = i64::try_from(records.len()).unwrap_or(i64::MAX);
-        let args = [self.now.into(), Arg::Int(count), Arg::Bytes(outbox::encode(records))];
-        self.execute(statements::INSERT_OUTBOX, &args).await?;
-        Ok(())
+        let args = vec![self.now.into(), Arg::Int(count), Arg::Bytes(outbox::encode(records))];
+        self.write_late("outbox", 1, statements::INSERT_OUTBOX, args).await
     }
 
     async fn lock_reversed(
@@ -259,7 +317,7 @@ impl<D: Driver> Tx for SqlTx<D> {
     }
 
     async fn commit(self: Box<Self>) -> Result<(), StoreError> {
-        self.link.commit().await
+        self.finish().await
     }
 }
 
@@ -298,6 +356,22 @@ fn entry_columns(entry: &EntryRow) -> impl Serialize + '_ {
         entry.cause.offset,
         entry.cause.attempt,
     )
+}
+
+fn entries_columns(entries: &[EntryRow]) -> Vec<impl Serialize + '_> {
+    let mut entries: Vec<&EntryRow> = entries.iter().collect();
+    entries.sort_unstable_by_key(|entry| (entry.transfer, entry.side));
+    entries.into_iter().map(entry_columns).collect()
+}
+
+fn change_columns(changes: &[AccountChange]) -> Vec<impl Serialize + '_> {
+    let mut changes: Vec<&AccountChange> = changes.iter().collect();
+    changes.sort_unstable_by(|one, other| one.id.cmp(&other.id));
+    changes.into_iter().map(change).collect()
+}
+
+fn change(to: &AccountChange) -> (&str, i64, i64, i64, i64) {
+    (to.id.as_str(), to.posted, to.held, to.version_before, to.version)
 }
 
 fn claim_key_columns(key: &ClaimKey) -> impl Serialize + '_ {

@@ -4,7 +4,7 @@ use super::statements::STATEMENTS;
 use crate::breaker::Breaker;
 use crate::domain::{Shard, Timestamp};
 use crate::store::sql::connections::Connections;
-use crate::store::sql::driver::{Arg, Bounds, Driver, Fault, Value, breaker};
+use crate::store::sql::driver::{Arg, Bounds, Driver, Fault, Texts, Value, breaker};
 use crate::store::sql::statements::Statements;
 use crate::store::sql::{Opening, SqlStore};
 use crate::store::{Constraint, StoreError};
@@ -129,6 +129,7 @@ impl Driver for SqliteDriver {
     type Database = Sqlite;
 
     const STATEMENTS: &'static Statements = &STATEMENTS;
+    const TEXTS: Option<Texts> = None;
 
     fn shards(&self) -> u16 {
         u16::try_from(self.files.len()).unwrap_or(u16::MAX)
@@ -165,6 +166,14 @@ impl Driver for SqliteDriver {
         sql: &'static str,
     ) -> BoxFuture<'a, Result<Vec<Vec<Value>>, sqlx::Error>> {
         Box::pin(async move { values(&sqlx::raw_sql(sql).fetch_all(conn).await?) })
+    }
+
+    fn together<'a>(
+        _: &'a mut SqliteConnection,
+        _: String,
+        _: &'a mut usize,
+    ) -> BoxFuture<'a, Result<(), sqlx::Error>> {
+        unreachable!("SQLite has no texts of several statements")
     }
 
     fn fetch<'a>(

@@ -7,12 +7,12 @@ use crate::gate::Trouble;
 use async_trait::async_trait;
 use holdfast::broker::Record;
 use holdfast::domain::{
-    AccountChange, AccountId, AccountRow, EntryRow, Pivot, Shard, Side, StageWrite, State,
+    AccountChange, AccountId, AccountRow, EntryRow, Pivot, Plan, Shard, Side, StageWrite, State,
     Suspicion, Timestamp, TransferId, TransferRow,
 };
 use holdfast::store::{
     AccountRecord, AccountSettings, Claim, ClaimKey, Constraint, NewTransfer, OutboxRow,
-    Quarantined, StoreError, TransferRecord, Tx,
+    Quarantined, StoreError, TransferRecord, Tx, expect_rows,
 };
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -125,6 +125,27 @@ impl Tx for SimTx {
             self.staged.entries.push(entry.clone());
         }
         self.answer("insert entries", entries.len() as u64).await
+    }
+
+    async fn write(&mut self, plan: &Plan) -> Result<(), StoreError> {
+        let shard = self.shard;
+        if !plan.transfers.is_empty() {
+            let changed = self.advance_transfers(&plan.transfers).await?;
+            expect_rows(shard, "transfers", plan.transfers.len(), changed)?;
+        }
+        if !plan.accounts.is_empty() {
+            let changed = self.write_accounts(&plan.accounts).await?;
+            expect_rows(shard, "accounts", plan.accounts.len(), changed)?;
+        }
+        if !plan.entries.is_empty() {
+            let changed = self.insert_entries(&plan.entries).await?;
+            expect_rows(shard, "entries", plan.entries.len(), changed)?;
+        }
+        if !plan.reversed.is_empty() {
+            let changed = self.add_reversed(&plan.reversed).await?;
+            expect_rows(shard, "reversals", plan.reversed.len(), changed)?;
+        }
+        Ok(())
     }
 
     async fn claims(&mut self, keys: &[ClaimKey]) -> Result<HashMap<ClaimKey, Claim>, StoreError> {

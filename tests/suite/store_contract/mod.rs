@@ -85,6 +85,8 @@ contract! {
         work_dropped_in_the_middle_costs_no_connection,
         a_commit_that_is_dropped_happened_or_not,
         a_short_count_rolls_everything_back,
+        a_plan_is_written_whole_or_not_at_all,
+        texts_come_back_as_they_were,
         transfers_in_opposite_directions_do_not_deadlock,
         one_of_two_groups_wins_every_key,
         work_is_run_again_as_a_whole_or_given_up,

@@ -1,7 +1,7 @@
 //! Random transactions against the plainest store there is: maps in memory.
 
 use super::world::{
-    SHARD, World, account, change, customer, entry, name, refusal, stage, transfer,
+    SHARD, World, account, change, customer, entry, insert, name, refusal, stage, transfer,
 };
 use holdfast::domain::{
     AccountId, AccountRow, EntryRow, Reason, Side, StageWrite, State, Timestamp, TransferId,
@@ -71,7 +71,7 @@ async fn request(model: &mut Model, tx: &mut dyn Tx, random: &mut StdRng, number
         }
         _ => None,
     };
-    let met = tx.insert_transfers(&fresh).await;
+    let met = insert(tx, &fresh).await;
     for new in fresh {
         model.transfers.insert(new.terms.id, (new, State::Requested, None));
     }

@@ -1,9 +1,11 @@
 //! What a transaction promises, whatever it writes.
 
-use super::world::{SHARD, World, account, change, customer, name, record, stage, transfer};
+use super::world::{
+    SHARD, World, account, change, constraint, customer, entry, name, record, stage, transfer,
+};
 use async_trait::async_trait;
 use futures::future::join_all;
-use holdfast::domain::{AccountId, State, TransferId};
+use holdfast::domain::{AccountId, Plan, Side, State, TransferId};
 use holdfast::store::{
     Constraint, NewTransfer, Store, StoreError, Tx, Work, expect_rows, transact,
 };
@@ -100,6 +102,96 @@ pub async fn a_short_count_rolls_everything_back(world: World) {
     drop(tx);
     assert_eq!(world.row(SHARD, "alice").await, customer("alice").row);
     assert_eq!(world.record(one.terms.id).await.unwrap().row.state, State::Requested);
+}
+
+/// Rule 3 for a plan: what is not exact is told at the COMMIT at the latest, and nothing of it stays.
+pub async fn a_plan_is_written_whole_or_not_at_all(world: World) {
+    world.customers(SHARD, &["alice"]).await;
+    let at = world.store.now(SHARD).await.unwrap();
+    let (one, other) = (transfer(1, at, "alice", "bob", 1), transfer(2, at, "alice", "bob", 1));
+    world.request(&[one.clone(), other.clone()]).await;
+    let hold = |new: &NewTransfer| stage(&new.terms, State::Requested, State::Held, at);
+    let held = change(&customer("alice").row, 0, 1);
+    let debit = entry(&one.terms, Side::Debit, -1, 2, at);
+    let plan = Plan {
+        accounts: vec![held.clone()],
+        transfers: vec![hold(&one)],
+        entries: vec![debit.clone()],
+        ..Plan::default()
+    };
+    let mut elsewhere = plan.clone();
+    elsewhere.transfers[0].from = State::Held;
+    elsewhere.transfers[0].to = State::Committed;
+    let mut behind = plan.clone();
+    behind.accounts[0].version_before += 1;
+    let mut unknown = plan.clone();
+    unknown.transfers.push(hold(&transfer(3, at, "alice", "bob", 1)));
+    for wrong in [elsewhere, behind, unknown] {
+        let error = written(&world, &wrong).await.unwrap_err();
+        assert_eq!(name(&error), "retry", "{error}");
+        assert_eq!(world.row(SHARD, "alice").await, customer("alice").row);
+        assert_eq!(world.record(one.terms.id).await.unwrap().row.state, State::Requested);
+    }
+    written(&world, &plan).await.unwrap();
+    assert_eq!(world.row(SHARD, "alice").await.held, 1);
+    assert_eq!(world.record(one.terms.id).await.unwrap().row.state, State::Held);
+    assert_eq!(world.store.entries_of(SHARD, &[one.terms.id]).await.unwrap(), [debit.clone()]);
+    let again = Plan { entries: vec![debit], ..Plan::default() };
+    assert_eq!(constraint(written(&world, &again).await), Constraint::Entry);
+    // What is read in the same transaction sees it.
+    let mut tx = world.begin().await;
+    tx.write(&Plan { transfers: vec![hold(&other)], ..Plan::default() }).await.unwrap();
+    assert_eq!(tx.transfers(&[other.terms.id]).await.unwrap()[&other.terms.id].state, State::Held);
+    drop(tx);
+    assert_eq!(world.record(other.terms.id).await.unwrap().row.state, State::Requested);
+}
+
+async fn written(world: &World, plan: &Plan) -> Result<(), StoreError> {
+    let mut tx = world.begin().await;
+    tx.write(plan).await?;
+    tx.commit().await
+}
+
+/// No text can end before its end, whatever it holds.
+pub async fn texts_come_back_as_they_were(world: World) {
+    let at = world.store.now(SHARD).await.unwrap();
+    let texts = [
+        "it's",
+        "\\",
+        "\\'",
+        "'; DROP TABLE outbox; -- ",
+        "''\\''\"",
+        "? ?",
+        "caf\u{e9} \u{1f600}",
+        "%_\\%",
+        "a\nb\tc\u{1}",
+        "\\u0027",
+        "\\\\' OR 1=1 #",
+    ];
+    let new = |(number, text): (usize, &&str)| NewTransfer {
+        description: Some((*text).to_owned()),
+        reference: Some(format!("{text}'")),
+        metadata: Some(serde_json::json!({ *text: *text }).to_string()),
+        ..transfer(number as u64, at, "alice", "bob", 1)
+    };
+    let all: Vec<NewTransfer> = texts.iter().enumerate().map(new).collect();
+    let mut tx = world.begin().await;
+    tx.insert_transfers(&all).await.unwrap();
+    let records: Vec<_> = texts.iter().map(|text| record("alice", text)).collect();
+    tx.insert_outbox(&records).await.unwrap();
+    tx.commit().await.unwrap();
+    for new in all {
+        let found = world.record(new.terms.id).await.unwrap();
+        let of = |of: (&Option<String>, &Option<String>, &Option<String>)| {
+            (of.0.clone(), of.1.clone(), of.2.clone())
+        };
+        assert_eq!(
+            of((&found.description, &found.reference, &found.metadata)),
+            of((&new.description, &new.reference, &new.metadata))
+        );
+    }
+    let rows = world.store.outbox(SHARD, 0, 10).await.unwrap();
+    assert_eq!(rows[0].records.as_ref().unwrap(), &records);
 }
 
 /// Moves one unit along a ring of accounts, in whichever direction.

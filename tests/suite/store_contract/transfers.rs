@@ -1,7 +1,7 @@
 //! Transfers, claims and the lists of transfers.
 
 use super::world::{
-    SHARD, World, account, client, constraint, external, key, record, stage, transfer, usd,
+    SHARD, World, account, client, constraint, external, insert, key, record, stage, transfer, usd,
 };
 use holdfast::domain::{Cause, Client, Reason, StageWrite, State, Terms, Timestamp, TransferId};
 use holdfast::store::{Claim, ClaimKey, Constraint, NewTransfer, TransferFilter};
@@ -118,16 +118,17 @@ pub async fn a_second_claim_or_transfer_is_told_apart(world: World) {
     let same_claim =
         NewTransfer { claim: first.claim.clone(), ..transfer(2, at, "alice", "bob", 1) };
     let mut tx = world.begin().await;
-    let met = tx.insert_transfers(&[transfer(3, at, "alice", "bob", 1), same_claim]).await;
+    let both = [transfer(3, at, "alice", "bob", 1), same_claim];
+    let met = insert(&mut *tx, &both).await;
     assert_eq!(constraint(met), Constraint::Claim);
     drop(tx);
     let same_id = NewTransfer { terms: first.terms.clone(), ..transfer(2, at, "alice", "bob", 1) };
     let mut tx = world.begin().await;
-    assert_eq!(constraint(tx.insert_transfers(&[same_id]).await), Constraint::Transfer);
+    assert_eq!(constraint(insert(&mut *tx, &[same_id]).await), Constraint::Transfer);
     drop(tx);
     let mut tx = world.begin().await;
     let twice = [transfer(4, at, "alice", "bob", 1), transfer(4, at, "alice", "bob", 1)];
-    assert_eq!(constraint(tx.insert_transfers(&twice).await), Constraint::Claim);
+    assert_eq!(constraint(insert(&mut *tx, &twice).await), Constraint::Claim);
     drop(tx);
     assert_eq!(world.record(transfer(3, at, "alice", "bob", 1).terms.id).await, None);
 }

@@ -371,6 +371,12 @@ pub fn record(key: &str, value: &str) -> Record {
     }
 }
 
+/// Inserts transfers and learns what they run into: that may come as late as at the next read.
+pub async fn insert(tx: &mut dyn Tx, transfers: &[NewTransfer]) -> Result<(), StoreError> {
+    tx.insert_transfers(transfers).await?;
+    tx.transfers(&[transfers[0].terms.id]).await.map(drop)
+}
+
 /// Which constraint an insert ran into.
 pub fn constraint<T: std::fmt::Debug>(result: Result<T, StoreError>) -> Constraint {
     match result {

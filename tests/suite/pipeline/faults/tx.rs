@@ -4,8 +4,8 @@ use super::store::{ShardFaults, Unconfirmed};
 use async_trait::async_trait;
 use holdfast::broker::Record;
 use holdfast::domain::{
-    AccountChange, AccountId, AccountRow, EntryRow, Pivot, Shard, StageWrite, Suspicion, Timestamp,
-    TransferId, TransferRow,
+    AccountChange, AccountId, AccountRow, EntryRow, Pivot, Plan, Shard, StageWrite, Suspicion,
+    Timestamp, TransferId, TransferRow,
 };
 use holdfast::store::{
     AccountRecord, AccountSettings, Act, Claim, ClaimKey, LetterMark, NewTransfer, OperationsTx,
@@ -66,6 +66,7 @@ delegate! {
     advance_transfers(writes: &[StageWrite]) -> u64;
     pivots(ids: &[TransferId]) -> HashMap<TransferId, Pivot>;
     insert_entries(entries: &[EntryRow]) -> u64;
+    write(plan: &Plan) -> ();
     claims(keys: &[ClaimKey]) -> HashMap<ClaimKey, Claim>;
     insert_transfers(transfers: &[NewTransfer]) -> ();
     insert_outbox(records: &[Record]) -> ();

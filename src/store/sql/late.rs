@@ -1,0 +1,40 @@
+//! Writes that are sent together with the COMMIT, in one text and so in one round trip: each is
+//! followed by a question that fails where it did not change as many rows as it should have, and what
+//! follows a statement that fails is not run.
+
+use super::driver::{Arg, Texts};
+
+/// A write whose outcome nobody needs before the COMMIT.
+pub(super) struct Late {
+    /// With a placeholder for each argument and no other question mark.
+    pub sql: &'static str,
+    pub args: Vec<Arg>,
+    /// Rows that it must change.
+    pub rows: usize,
+}
+
+/// All of them as one text, with as many answers as there are writes.
+pub(super) fn script(texts: &Texts, writes: &[Late]) -> String {
+    let bytes = |arg: &Arg| match arg {
+        Arg::Null | Arg::Int(_) => 20,
+        Arg::Text(text) => text.len() + text.len() / 16,
+        Arg::Bytes(bytes) => 2 * bytes.len() + 3,
+    };
+    let length = |write: &Late| write.sql.len() + write.args.iter().map(bytes).sum::<usize>() + 80;
+    let mut script = String::with_capacity(writes.iter().map(length).sum());
+    for write in writes {
+        let mut parts = write.sql.split('?');
+        script.push_str(parts.next().unwrap_or_default());
+        let mut args = write.args.iter();
+        for part in parts {
+            let arg = args.next().expect("an argument for each placeholder");
+            (texts.literal)(arg, &mut script);
+            script.push_str(part);
+        }
+        assert!(args.next().is_none(), "a placeholder for each argument");
+        script.push_str("; ");
+        (texts.count)(write.rows, &mut script);
+        script.push_str("; ");
+    }
+    script
+}
