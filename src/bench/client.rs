@@ -65,23 +65,21 @@ impl Api {
         Ok(Self { client, base: base.trim_end_matches('/').to_owned() })
     }
 
-    /// Creates accounts; those that exist with the same attributes are fine. What is told to come
-    /// later comes later, for a while.
+    /// Creates as many accounts as one request may have; those that exist with the same attributes
+    /// are fine. What is told to come later comes later, for a while.
     pub async fn create_accounts(&self, accounts: &[Value]) -> Result<(), ApiError> {
-        for chunk in accounts.chunks(1000) {
-            let mut attempt = 0;
-            while let Err(error) = self.create_some(chunk).await {
-                attempt += 1;
-                if attempt >= ATTEMPTS || !error.may_pass() {
-                    return Err(error);
-                }
-                tokio::time::sleep(AGAIN).await;
+        let mut attempt = 0;
+        while let Err(error) = self.try_to_create(accounts).await {
+            attempt += 1;
+            if attempt >= ATTEMPTS || !error.may_pass() {
+                return Err(error);
             }
+            tokio::time::sleep(AGAIN).await;
         }
         Ok(())
     }
 
-    async fn create_some(&self, accounts: &[Value]) -> Result<(), ApiError> {
+    async fn try_to_create(&self, accounts: &[Value]) -> Result<(), ApiError> {
         let answer = self.post("/v1/accounts/batch", &json!({ "accounts": accounts })).await?;
         for result in answer["results"].as_array().into_iter().flatten() {
             let status = result["status"].as_u64().unwrap_or(0) as u16;

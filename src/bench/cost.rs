@@ -9,6 +9,8 @@ use std::collections::BTreeMap;
 pub const GENERATOR: &str = "bench";
 /// What the process under load is called.
 pub const HOLDFAST: &str = "holdfast";
+/// What the machine was busy with besides is called.
+pub const OTHER: &str = "other";
 /// What the databases are called.
 pub const MYSQL: &str = "mysql";
 
@@ -39,7 +41,13 @@ impl Measured {
         for server in &self.servers {
             counters.add(&server.counters().await?);
         }
-        Ok(Spent { cpu: self.processes.cpu(), machine: Machine::now(), counters })
+        Ok(Spent { counters, ..self.glance() })
+    }
+
+    /// What was used up to now, without asking anybody what was counted.
+    pub fn glance(&self) -> Spent {
+        let counters = Counters::default();
+        Spent { cpu: self.processes.cpu(), machine: Machine::now(), counters }
     }
 
     /// What the servers are.
@@ -102,7 +110,7 @@ impl Cost {
         let machine = machine.map(|(before, after)| after.since(before));
         if let Some(machine) = &machine {
             let named = cpu.values().copied().fold(CpuTime::default(), CpuTime::and);
-            cpu.insert("other".to_owned(), machine.busy.since(named));
+            cpu.insert(OTHER.to_owned(), machine.busy.since(named));
         }
         let each = |(name, count): (String, u64)| (name, count as f64 / transfers);
         Self {

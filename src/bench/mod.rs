@@ -1,4 +1,4 @@
-//! Measuring: load on a running Holdfast over HTTP, and what MySQL alone can do beside it.
+//! Measuring: load on a running Holdfast over HTTP, reads beside it, and what MySQL alone can do.
 //!
 //! The load is open-loop: a request's latency counts from the moment it was due, so that a server
 //! that stalls cannot hide it (no coordinated omission). What callers see of the end is learnt from
@@ -15,8 +15,11 @@ pub mod load;
 pub mod metrics;
 pub mod mysql;
 pub mod process;
+pub mod reads;
 pub mod replay;
 pub mod stages;
 mod text;
+mod wire;
 
 pub use client::{Api, ApiError};
+pub use wire::Target;

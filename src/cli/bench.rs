@@ -1,18 +1,19 @@
 //! `bench`: load on a running Holdfast, and what its callers saw.
 
 use super::bench_ceiling::{self, CeilingCommand};
+use super::bench_reads::{self, ReadsCommand};
 use super::bench_stages::{self, StagesCommand};
 use super::exit::{Ended, Failure, Outcome};
 use super::output::{OutputArgs, print, value};
 use super::target::TargetArgs;
 use super::{ConfigArgs, examples};
-use crate::bench::Api;
 use crate::bench::cost::{GENERATOR, HOLDFAST, Measured};
-use crate::bench::load::{Instruments, Load, LoadReport, Mix, Pace, Target, load};
+use crate::bench::load::{Instruments, Load, LoadReport, Mix, Pace, load};
 use crate::bench::metrics::Scraper;
 use crate::bench::mysql::Server;
 use crate::bench::process::Processes;
 use crate::bench::replay::{ReplayReport, Row, replay};
+use crate::bench::{Api, Target};
 use crate::config::Config;
 use crate::domain::AccountId;
 use crate::routing::ShardMap;
@@ -25,11 +26,15 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+/// For how long where nothing is said.
+const A_RUN: Duration = Duration::from_secs(30);
+
 /// `bench`.
 #[derive(Args, Debug)]
 #[command(args_conflicts_with_subcommands = true, after_help = examples!(
     "holdfast bench --rate 1000 --duration 60s             single transfers, open loop",
     "holdfast bench --rate max --batch 500                 as many as it takes, closed loop",
+    "holdfast bench --rate max --batch 500 --transfers 1000000",
     "holdfast bench --rate 500 --mix zipf --skew 1.2       some accounts more than others",
     "holdfast bench --rate 500 --mix hot-destination --hot-share 1",
     "holdfast bench --csv transfers.csv --batch 1000       a file through the batch call",
@@ -47,6 +52,8 @@ pub struct BenchCommand {
 enum Other {
     /// Measure what MySQL alone can do: a plain stored procedure, and the pipeline's rows
     Ceiling(CeilingCommand),
+    /// Measure histories, balances and lookups by id, beside whatever load there is
+    Reads(ReadsCommand),
     /// Measure each stage of the pipeline alone, on configured services and with no role running
     Stages(StagesCommand),
 }
@@ -61,9 +68,12 @@ struct LoadArgs {
     /// request when the last is answered
     #[arg(long, default_value = "100", value_parser = pace)]
     rate: Pace,
-    /// For how long, after the warm-up
-    #[arg(long, default_value = "30s", value_parser = duration)]
-    duration: Duration,
+    /// For how long, after the warm-up [default: 30s; with --transfers until there are so many]
+    #[arg(long, value_parser = duration)]
+    duration: Option<Duration>,
+    /// Until so many were accepted after the warm-up; those under way by then still come on top
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    transfers: Option<u64>,
     /// For how long the same is sent before that, and left out of the figures
     #[arg(long, default_value = "5s", value_parser = humantime::parse_duration)]
     warmup: Duration,
@@ -137,7 +147,7 @@ fn pace(text: &str) -> Result<Pace, String> {
     }
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
     match humantime::parse_duration(text) {
         Ok(duration) if duration.is_zero() => Err("it must be over 0s".to_owned()),
         Ok(duration) => Ok(duration),
@@ -161,7 +171,7 @@ fn skew(text: &str) -> Result<f64, String> {
 
 /// Names of accounts and keys begin with it: letters, digits and what an account's id may have
 /// besides.
-fn prefix(text: &str) -> Result<String, String> {
+pub(super) fn prefix(text: &str) -> Result<String, String> {
     match (text.parse::<AccountId>(), text.len()) {
         (Ok(_), ..=40) => Ok(text.to_owned()),
         _ => {
@@ -184,6 +194,7 @@ fn process(text: &str) -> Result<(String, u32), String> {
 pub async fn run(command: BenchCommand, args: &ConfigArgs) -> Ended {
     match command.other {
         Some(Other::Ceiling(ceiling)) => bench_ceiling::run(ceiling, args).await,
+        Some(Other::Reads(reads)) => bench_reads::run(reads).await,
         Some(Other::Stages(stages)) => bench_stages::run(stages, args).await,
         None => run_load(command.load, args).await,
     }
@@ -229,7 +240,8 @@ fn what(command: &LoadArgs, target: Target) -> Load {
         batch,
         connections,
         warmup: command.warmup,
-        duration: command.duration,
+        duration: command.duration.or(command.transfers.is_none().then_some(A_RUN)),
+        transfers: command.transfers,
         drain: command.drain,
         accounts: command.accounts,
         prefix: command.accounts_prefix.clone(),

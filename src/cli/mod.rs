@@ -5,6 +5,7 @@ mod account_import;
 pub mod audit;
 pub mod bench;
 mod bench_ceiling;
+mod bench_reads;
 mod bench_stages;
 pub mod cluster;
 pub mod config;

@@ -4,7 +4,7 @@
 
 use super::record::Record;
 use super::requests::is_final;
-use super::wire::{Target, Wire};
+use crate::bench::wire::{Target, Wire};
 use bytes::Bytes;
 use http::HeaderValue;
 use rand::Rng;

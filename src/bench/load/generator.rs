@@ -8,8 +8,8 @@ use super::follow::Follower;
 use super::mix::Pairs;
 use super::record::{Record, Seen};
 use super::requests::{Composer, Moved, Names, accepted_items, code, refused_items};
-use super::wire::{Target, Wire};
 use super::{BATCH, SINGLE};
+use crate::bench::wire::{Target, Wire};
 use bytes::Bytes;
 use http::StatusCode;
 use rand::rngs::SmallRng;
@@ -19,7 +19,6 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::task::LocalSet;
@@ -58,6 +57,8 @@ pub struct Orders {
     pub warmup: Duration,
     /// For how long it counts.
     pub duration: Duration,
+    /// How many accepted transfers end it before that, the warm-up's not among them.
+    pub transfers: Option<u64>,
     /// Between whom.
     pub pairs: Pairs,
     /// What they are called.
@@ -77,13 +78,14 @@ pub fn send(
 ) -> anyhow::Result<Record> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let local = LocalSet::new();
-    let run = Generator::run(orders, began, Arc::clone(seen), stop.clone());
+    let run = Generator::run(orders, began, Arc::clone(seen), stop.child_token());
     Ok(local.block_on(&runtime, run))
 }
 
 struct Generator {
     orders: Orders,
     ends: Instant,
+    /// Asked for from outside, or because there were enough.
     stop: CancellationToken,
     seen: Arc<Seen>,
     record: Rc<RefCell<Record>>,
@@ -148,7 +150,7 @@ impl Generator {
         for caller in callers {
             let _ = tokio::time::timeout_at(deadline, caller).await;
         }
-        generator.seen.over.store(true, Ordering::Release);
+        generator.seen.over.cancel();
         let _ = tokio::time::timeout_at(deadline, generator.follower.settle()).await;
         let nothing = Record::new(measured, Duration::ZERO);
         generator.record.replace(nothing)
@@ -295,6 +297,9 @@ impl Generator {
         };
         if accepted > 0 {
             record.accepts(due, accepted, &self.seen);
+        }
+        if self.orders.transfers.is_some_and(|enough| record.counted >= enough) {
+            self.stop.cancel();
         }
         // Of a batch that was taken in part nobody knows here which items were.
         if accepted == composed.transfers {

@@ -7,18 +7,18 @@ mod record;
 mod report;
 mod requests;
 mod watch;
-mod wire;
 
 pub use generator::Pace;
 pub use mix::Mix;
 pub use report::LoadReport;
-pub use wire::Target;
 
 use super::client::{Api, ApiError};
 use super::cost::Measured;
 use super::metrics::Scraper;
+use super::wire::Target;
 use crate::random;
 use crate::routing::ShardMap;
+use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use generator::Orders;
 use mix::{Across, Pairs};
 use requests::Names;
@@ -33,7 +33,11 @@ const BATCH: &str = "/v1/transfers/batch";
 /// What each account may owe, in whole units: nobody runs out of money, and nobody has to be paid
 /// first.
 const OVERDRAFT: &str = "100000000000";
-const ACCOUNTS_A_REQUEST: usize = 1000;
+const ACCOUNTS_A_REQUEST: u32 = 1000;
+/// Requests for accounts at once: enough to keep the shards busy, few enough not to be refused.
+const ACCOUNT_REQUESTS: usize = 8;
+/// A run that ends by its number of transfers has no other end that anybody reaches.
+const A_YEAR: Duration = Duration::from_secs(365 * 86_400);
 
 /// What to send, to whom, and what to look at meanwhile.
 #[derive(Clone, Debug)]
@@ -48,8 +52,10 @@ pub struct Load {
     pub connections: usize,
     /// For how long before it counts.
     pub warmup: Duration,
-    /// For how long it counts.
-    pub duration: Duration,
+    /// For how long it counts; none where only a number of transfers ends it.
+    pub duration: Option<Duration>,
+    /// How many transfers end it, counted from the end of the warm-up as they are accepted.
+    pub transfers: Option<u64>,
     /// How long the ends of what was accepted are waited for.
     pub drain: Duration,
     /// Between how many accounts, at least 3.
@@ -79,6 +85,11 @@ impl Load {
     pub fn is_open(&self) -> bool {
         matches!(self.pace, Pace::Rate(_))
     }
+
+    /// For how long it counts at most.
+    fn longest(&self) -> Duration {
+        self.duration.unwrap_or(A_YEAR)
+    }
 }
 
 /// What a run is looked at with.
@@ -107,7 +118,7 @@ pub async fn load(
     };
     if !load.reuse {
         told("making accounts");
-        make_accounts(&instruments.api, load, &names).await?;
+        make_accounts(&instruments.api, load, &names, told).await?;
     }
     let orders = Orders {
         target: load.target.clone(),
@@ -115,7 +126,8 @@ pub async fn load(
         batch: load.batch,
         connections: load.connections,
         warmup: load.warmup,
-        duration: load.duration,
+        duration: load.longest(),
+        transfers: load.transfers,
         pairs: pairs(load, instruments.map.as_ref(), &names),
         names,
         sample: load.sample,
@@ -139,18 +151,30 @@ fn pairs(load: &Load, map: Option<&ShardMap>, names: &Names) -> Pairs {
 }
 
 /// Those that exist with the same attributes are left as they are.
-async fn make_accounts(api: &Api, load: &Load, names: &Names) -> Result<(), ApiError> {
-    let numbers: Vec<u32> = (0..load.accounts).collect();
-    for chunk in numbers.chunks(ACCOUNTS_A_REQUEST) {
-        let account = |number: &u32| {
-            json!({
-                "id": names.account(*number),
-                "currency": load.currency,
-                "overdraft_limit": OVERDRAFT,
-            })
-        };
-        let accounts: Vec<_> = chunk.iter().map(account).collect();
-        api.create_accounts(&accounts).await?;
+async fn make_accounts(
+    api: &Api,
+    load: &Load,
+    names: &Names,
+    told: &dyn Fn(&str),
+) -> Result<(), ApiError> {
+    let account = |number: u32| {
+        json!({
+            "id": names.account(number),
+            "currency": load.currency,
+            "overdraft_limit": OVERDRAFT,
+        })
+    };
+    let make = async |first: u32| {
+        let numbers = first..load.accounts.min(first + ACCOUNTS_A_REQUEST);
+        let accounts: Vec<_> = numbers.map(account).collect();
+        api.create_accounts(&accounts).await.map(|()| accounts.len())
+    };
+    let requests = (0..load.accounts).step_by(ACCOUNTS_A_REQUEST as usize).map(make);
+    let mut made = stream::iter(requests).buffer_unordered(ACCOUNT_REQUESTS);
+    let mut count = 0;
+    while let Some(more) = made.try_next().await? {
+        count += more;
+        told(&format!("making accounts: {count} of {}", load.accounts));
     }
     Ok(())
 }

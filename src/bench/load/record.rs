@@ -3,9 +3,10 @@
 
 use crate::bench::latency::Latency;
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 /// How long a window is.
 pub const WINDOW: Duration = Duration::from_secs(10);
@@ -17,8 +18,8 @@ pub struct Seen {
     pub accepted: AtomicU64,
     /// Transfers that were not, the warm-up's included.
     pub refused: AtomicU64,
-    /// Nothing more will be accepted.
-    pub over: AtomicBool,
+    /// Cancelled when nothing more will be accepted.
+    pub over: CancellationToken,
 }
 
 /// A stretch of the run; everything counts in the one in which it was due.
@@ -35,10 +36,14 @@ pub struct Window {
 /// All of a run. The warm-up is counted and left out of the rest.
 pub struct Record {
     began: Instant,
-    /// By number.
+    /// There are no more windows than this: the last takes what is due later.
+    pub most_windows: usize,
+    /// By number, up to the last in which something was accepted.
     pub windows: Vec<Window>,
     /// Transfers accepted, the warm-up's included.
     pub accepted: u64,
+    /// Transfers accepted after it.
+    pub counted: u64,
     /// Transfers sent after the warm-up.
     pub sent: u64,
     /// Transfers sent after the warm-up that were not accepted, by code.
@@ -63,8 +68,10 @@ impl Record {
         let windows = duration.as_secs_f64() / WINDOW.as_secs_f64();
         Self {
             began,
-            windows: (0..windows.ceil().max(1.0) as usize).map(|_| Window::default()).collect(),
+            most_windows: windows.ceil().max(1.0) as usize,
+            windows: Vec::new(),
             accepted: 0,
+            counted: 0,
             sent: 0,
             refused: BTreeMap::new(),
             retried: 0,
@@ -84,8 +91,11 @@ impl Record {
     fn window(&mut self, due: Instant) -> Option<&mut Window> {
         let since = due.checked_duration_since(self.began)?;
         let number = (since.as_secs_f64() / WINDOW.as_secs_f64()) as usize;
-        let last = self.windows.len() - 1;
-        self.windows.get_mut(number.min(last))
+        let number = number.min(self.most_windows - 1);
+        if self.windows.len() <= number {
+            self.windows.resize_with(number + 1, Window::default);
+        }
+        self.windows.get_mut(number)
     }
 
     /// A request with so many transfers is sent now, so many of which leave their shard.
@@ -105,6 +115,7 @@ impl Record {
         if let Some(window) = self.window(due) {
             window.accepted += transfers;
             window.accept.record(latency);
+            self.counted += transfers;
         }
     }
 
@@ -142,7 +153,7 @@ mod tests {
         let counts = |record: &Record| {
             record.windows.iter().map(|window| window.accepted).collect::<Vec<_>>()
         };
-        assert_eq!(counts(&record), [1, 0, 0]);
+        assert_eq!(counts(&record), [1]);
         assert!(record.windows[0].accept.row().p50_ms >= 14_900.0, "the wait before it counts");
         assert!(record.late.row().p50_ms >= 14_900.0);
         record.accepts(began + WINDOW * 9, 2, &seen);
@@ -158,7 +169,7 @@ mod tests {
         record.refuses(due, "overloaded", 2, &seen);
         record.completes(due);
         assert_eq!((record.accepted, record.sent, record.followed), (3, 0, 0));
-        assert!(record.refused.is_empty() && record.windows[0].accepted == 0);
+        assert!(record.refused.is_empty() && record.windows.is_empty() && record.counted == 0);
         assert_eq!(seen.refused.load(Ordering::Relaxed), 2);
     }
 }

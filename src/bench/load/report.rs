@@ -1,9 +1,9 @@
 //! What a run comes to.
 
-use super::record::{Record, WINDOW};
+use super::record::{Record, WINDOW, Window};
 use super::watch::{Tick, Watched};
 use super::{Instruments, Load, Pace};
-use crate::bench::cost::{Cost, HOLDFAST};
+use crate::bench::cost::{Cost, GENERATOR, HOLDFAST, OTHER};
 use crate::bench::host::Host;
 use crate::bench::latency::{Latency, LatencyRow};
 use crate::bench::mysql::ServerFacts;
@@ -79,8 +79,10 @@ pub struct Asked {
     pub connections: usize,
     /// In seconds.
     pub warmup_seconds: f64,
-    /// In seconds.
-    pub duration_seconds: f64,
+    /// In seconds; none where only a number of transfers ended it.
+    pub duration_seconds: Option<f64>,
+    /// How many accepted transfers were to end it.
+    pub transfers: Option<u64>,
     /// Between how many accounts.
     pub accounts: u32,
     /// How transfers are spread over them.
@@ -126,6 +128,20 @@ pub struct WindowRow {
     pub accept: LatencyRow,
     /// Latency to the end.
     pub accept_to_final: LatencyRow,
+    /// Microseconds of processor time for each transfer committed meanwhile, by process.
+    pub cpu_us: BTreeMap<String, f64>,
+    /// Most resident bytes of Holdfast meanwhile, once a second.
+    pub resident: Option<u64>,
+}
+
+impl WindowRow {
+    /// Microseconds a transfer of all that serves it: the generator, and what else the machine was
+    /// busy with, left out.
+    fn served_us(&self) -> Option<f64> {
+        let serves = |name: &str| name != GENERATOR && name != OTHER;
+        let each = self.cpu_us.iter().filter(|(name, _)| serves(name)).map(|(_, us)| *us);
+        each.reduce(|one, two| one + two)
+    }
 }
 
 /// Resident bytes.
@@ -152,7 +168,8 @@ impl Asked {
             batch: load.batch,
             connections: load.connections,
             warmup_seconds: load.warmup.as_secs_f64(),
-            duration_seconds: load.duration.as_secs_f64(),
+            duration_seconds: load.duration.map(|duration| duration.as_secs_f64()),
+            transfers: load.transfers,
             accounts: load.accounts,
             mix: load.mix.as_str(),
             skew: (load.mix == Mix::Zipf).then_some(load.skew),
@@ -192,7 +209,7 @@ impl LoadReport {
             accept.add(&window.accept);
             complete.add(&window.complete);
         }
-        let accepted: u64 = record.windows.iter().map(|window| window.accepted).sum();
+        let accepted = record.counted;
         let finals = watched.last.finals.as_ref().zip(watched.first.finals.as_ref());
         let finals = finals.map(|(last, first)| last.since(first));
         let not_ended = finals.as_ref().map(|ends| record.accepted.saturating_sub(ends.total()));
@@ -301,7 +318,7 @@ impl LoadReport {
 
     fn window_lines(&self, lines: &mut Lines) {
         lines.line(format!(
-            "{:<16} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9}",
+            "{:<16} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9}",
             "window, s",
             "accept/s",
             "commit/s",
@@ -309,20 +326,25 @@ impl LoadReport {
             "p99 ms",
             "end p50",
             "end p99",
-            "followed"
+            "followed",
+            "us",
+            "MiB"
         ));
+        let shown = |number: Option<f64>| number.map_or("?".to_owned(), |it| format!("{it:.0}"));
         for window in &self.windows {
             let (accept, end) = (&window.accept, &window.accept_to_final);
             lines.line(format!(
-                "{:<16} {:>9.0} {:>9} {:>9.2} {:>9.2} {:>9.2} {:>9.2} {:>9}",
+                "{:<16} {:>9.0} {:>9} {:>9.2} {:>9.2} {:>9.2} {:>9.2} {:>9} {:>9} {:>9}",
                 format!("{:.0} to {:.0}", window.from, window.to),
                 window.accepted_per_second,
-                window.committed_per_second.map_or("?".to_owned(), |rate| format!("{rate:.0}")),
+                shown(window.committed_per_second),
                 accept.p50_ms,
                 accept.p99_ms,
                 end.p50_ms,
                 end.p99_ms,
                 end.count,
+                shown(window.served_us()),
+                shown(window.resident.map(|bytes| bytes as f64 / f64::from(1 << 20))),
             ));
         }
     }
@@ -341,8 +363,12 @@ impl Asked {
             batch => format!("{batch} a request"),
         };
         words.push_str(&format!(
-            "; {requests}, {} connections, {} s after {} s of warm-up; {} over {} accounts",
-            self.connections, self.duration_seconds, self.warmup_seconds, self.mix, self.accounts
+            "; {requests}, {} connections, {} after {} s of warm-up; {} over {} accounts",
+            self.connections,
+            self.length(),
+            self.warmup_seconds,
+            self.mix,
+            self.accounts
         ));
         let of = [
             self.skew.map(|skew| format!("skew {skew}")),
@@ -355,6 +381,16 @@ impl Asked {
         }
         words
     }
+
+    fn length(&self) -> String {
+        let transfers = self.transfers.map(|transfers| format!("{transfers} transfers"));
+        let seconds = self.duration_seconds.map(|seconds| format!("{seconds} s"));
+        match (transfers, seconds) {
+            (Some(transfers), Some(seconds)) => format!("{transfers} or {seconds}"),
+            (Some(one), None) | (None, Some(one)) => one,
+            (None, None) => "no end".to_owned(),
+        }
+    }
 }
 
 fn counts(all: impl Iterator<Item = (String, u64)>) -> String {
@@ -366,29 +402,48 @@ fn windows(record: &Record, watched: &Watched, length: f64) -> Vec<WindowRow> {
     let began = watched.began().at;
     let tick_at = |from: f64| {
         let at = began + Duration::from_secs_f64(from);
-        let distance = |tick: &&Tick| {
+        let distance = |tick: &Tick| {
             let late = tick.at.saturating_duration_since(at);
             late.max(at.saturating_duration_since(tick.at))
         };
-        watched.ticks.iter().min_by_key(distance)
+        (0..watched.ticks.len()).min_by_key(|number| distance(&watched.ticks[*number]))
     };
-    let row = |(number, window): (usize, &super::record::Window)| {
+    let nothing = Window::default();
+    let row = |number: usize| {
+        let window = record.windows.get(number).unwrap_or(&nothing);
         let from = WINDOW.as_secs_f64() * number as f64;
         let to = (from + WINDOW.as_secs_f64()).min(length.round().max(from + 1.0));
-        let ticks = tick_at(from).zip(tick_at(to)).filter(|(from, to)| from.at < to.at);
+        let ticks = tick_at(from).zip(tick_at(to)).filter(|(from, to)| from < to);
+        let ticks = ticks.map_or(&[][..], |(from, to)| &watched.ticks[from..=to]);
         WindowRow {
             from,
             to,
             accepted_per_second: window.accepted as f64 / (to - from),
-            committed_per_second: ticks.and_then(|(from, to)| committed_per_second(from, to)),
+            committed_per_second: ends(ticks).and_then(|(from, to)| committed_per_second(from, to)),
             accept: window.accept.row(),
             accept_to_final: window.complete.row(),
+            cpu_us: ends(ticks).map(|(from, to)| cpu_us(from, to)).unwrap_or_default(),
+            resident: ticks.iter().filter_map(|tick| tick.resident).max(),
         }
     };
-    let due = |(number, _): &(usize, &super::record::Window)| {
-        WINDOW.as_secs_f64() * (*number as f64) < length
+    (0..number_of_windows(record, length)).map(row).collect()
+}
+
+/// Those that began before the sending ended.
+fn number_of_windows(record: &Record, length: f64) -> usize {
+    ((length / WINDOW.as_secs_f64()).ceil() as usize).min(record.most_windows)
+}
+
+fn ends(ticks: &[Tick]) -> Option<(&Tick, &Tick)> {
+    ticks.first().zip(ticks.last())
+}
+
+fn cpu_us(from: &Tick, to: &Tick) -> BTreeMap<String, f64> {
+    let Some(committed) = ended(from, to, "committed").filter(|count| *count > 0) else {
+        return BTreeMap::new();
     };
-    record.windows.iter().enumerate().filter(due).map(row).collect()
+    let shares = Cost::between(&from.spent, &to.spent, committed).cpu_us_per_transfer;
+    shares.into_iter().map(|(name, share)| (name, share.total)).collect()
 }
 
 fn memory(watched: &Watched) -> Option<Memory> {

@@ -27,6 +27,8 @@ pub struct Tick {
     pub finals: Option<Finals>,
     /// Resident bytes of Holdfast.
     pub resident: Option<u64>,
+    /// Processor time up to then.
+    pub spent: Spent,
 }
 
 /// What was seen.
@@ -80,7 +82,7 @@ impl<'a> Watch<'a> {
             tokio::task::spawn_blocking(move || send(orders, began, &seen, &stop))
         };
         told("warming up");
-        self.wait_until(counts, &mut sender, stop).await;
+        self.wait_until(counts, &mut sender, &seen, stop).await;
         let spent = self.instruments.measured.look().await?;
         let ticks = self.watch((counts, ends), &mut sender, &seen, stop, told).await;
         told("waiting for the ends of what was accepted");
@@ -96,11 +98,13 @@ impl<'a> Watch<'a> {
         &self,
         until: Instant,
         sender: &mut JoinHandle<anyhow::Result<Record>>,
+        seen: &Seen,
         stop: &CancellationToken,
     ) {
         tokio::select! {
             biased;
             () = stop.cancelled() => {}
+            () = seen.over.cancelled() => {}
             () = tokio::time::sleep_until(until) => {}
             () = ended(sender) => {}
         }
@@ -116,11 +120,14 @@ impl<'a> Watch<'a> {
     ) -> Vec<Tick> {
         let mut ticks = vec![self.tick().await];
         let mut next = counts;
-        while next < ends && !stop.is_cancelled() && !sender.is_finished() {
+        let over = |sender: &JoinHandle<_>| {
+            stop.is_cancelled() || seen.over.is_cancelled() || sender.is_finished()
+        };
+        while next < ends && !over(sender) {
             next = (next + EVERY).min(ends);
-            self.wait_until(next, sender, stop).await;
+            self.wait_until(next, sender, seen, stop).await;
             ticks.push(self.tick().await);
-            told(&progress(&ticks, seen, (counts, ends)));
+            told(&progress(&ticks, seen, counts));
         }
         ticks
     }
@@ -128,7 +135,12 @@ impl<'a> Watch<'a> {
     async fn tick(&self) -> Tick {
         let Instruments { scraper, measured, .. } = self.instruments;
         let finals = finals(scraper).await;
-        Tick { at: Instant::now(), finals, resident: measured.processes.resident(HOLDFAST) }
+        Tick {
+            at: Instant::now(),
+            finals,
+            resident: measured.processes.resident(HOLDFAST),
+            spent: measured.glance(),
+        }
     }
 
     /// Until as many have ended as were accepted.
@@ -141,8 +153,7 @@ impl<'a> Watch<'a> {
                 return (tick, false);
             };
             let ended = now.since(before).total();
-            let over = seen.over.load(Ordering::Acquire);
-            if over && ended >= seen.accepted.load(Ordering::Relaxed) {
+            if seen.over.is_cancelled() && ended >= seen.accepted.load(Ordering::Relaxed) {
                 return (tick, true);
             }
             if ended > moved.1 {
@@ -173,12 +184,11 @@ async fn ended(sender: &mut JoinHandle<anyhow::Result<Record>>) {
     }
 }
 
-fn progress(ticks: &[Tick], seen: &Seen, (counts, ends): (Instant, Instant)) -> String {
+fn progress(ticks: &[Tick], seen: &Seen, counts: Instant) -> String {
     let now = Instant::now();
     let mut words = format!(
-        "{:.0} of {:.0} s, {} accepted, {} refused",
+        "{:.0} s, {} accepted, {} refused",
         now.saturating_duration_since(counts).as_secs_f64(),
-        ends.duration_since(counts).as_secs_f64(),
         seen.accepted.load(Ordering::Relaxed),
         seen.refused.load(Ordering::Relaxed),
     );

@@ -81,6 +81,79 @@ fn a_closed_loop_sends_batches_across_shards_and_finds_its_accounts_again() {
 }
 
 #[test]
+fn a_number_of_transfers_ends_a_load_and_every_window_says_what_it_cost() {
+    let dev = dev();
+    let load = ["--rate", "max", "--batch", "50", "--connections", "2", "--transfers", "400"];
+    let report = dev.bench(&load);
+    let accepted = number(&report["accepted"]);
+    assert!((400..=500).contains(&accepted), "two requests were under way at most: {report}");
+    assert_eq!(number(&report["finals"]["committed"]), accepted, "{report}");
+    assert_eq!(number(&report["load"]["transfers"]), 400);
+    assert!(report["load"]["duration_seconds"].is_null(), "{report}");
+    let dev_and_generator = ["holdfast", "bench"];
+    for window in report["windows"].as_array().unwrap() {
+        let known = window["committed_per_second"].as_f64().is_some_and(|rate| rate > 0.0);
+        if cfg!(target_os = "linux") && known {
+            assert!(
+                dev_and_generator.iter().all(|name| window["cpu_us"][name].is_f64()),
+                "{report}"
+            );
+            assert!(number(&window["resident"]) > 1 << 20, "{report}");
+        }
+    }
+    let short = ["--reuse", "--rate", "20", "--duration", "1s", "--transfers", "1000000"];
+    let report = dev.bench(&short);
+    assert!(number(&report["sent"]) <= 20, "the shorter of both ends it: {report}");
+}
+
+#[test]
+fn more_accounts_than_one_request_may_have_are_all_made() {
+    let dev = dev();
+    let args = ["bench", "--url", &dev.address, "--warmup", "0s", "--rate", "20"];
+    dev.program.json(&[&args[..], &["--duration", "1s", "--accounts", "2345"]].concat());
+    for last in ["bench-0000999", "bench-0001000", "bench-0002344"] {
+        dev.program.succeed(&["account", "show", last]);
+    }
+    assert_eq!(dev.program.run(&["account", "show", "bench-0002345"]).code, Some(1));
+}
+
+#[test]
+fn reads_are_of_an_account_whose_history_was_walked() {
+    let dev = dev();
+    let reads = |more: &[&str]| {
+        let args = ["bench", "reads", "--url", &dev.address, "--rate", "20", "--duration", "1s"];
+        let more = [&["--warmup", "0s", "--accounts", "20"], more].concat();
+        dev.program.run(&[&args[..], &more].concat())
+    };
+    let nobody = reads(&[]);
+    assert_eq!(nobody.code, Some(1), "{nobody:?}");
+    assert!(nobody.stderr.contains("there is no account bench-0000000"), "{nobody:?}");
+
+    let hot = ["--mix", "hot-destination", "--hot-share", "1", "--rate", "max", "--batch", "100"];
+    let paid = dev.bench(&[&hot[..], &["--connections", "2", "--transfers", "1000"]].concat());
+    let entries = number(&paid["finals"]["committed"]);
+    let output = reads(&["--format", "json"]);
+    let report: Value = serde_json::from_str(&output.stdout).unwrap();
+    assert_eq!((&report["kind"], number(&report["entries"])), (&"reads".into(), entries));
+    assert_eq!(number(&report["ended_before"]), entries, "{report}");
+    let rows = report["reads"].as_array().unwrap();
+    let kinds: Vec<&str> = rows.iter().filter_map(|row| row["read"].as_str()).collect();
+    let all = ["newest entries", "entries further back", "balance", "transfer by id"];
+    assert_eq!(kinds, all);
+    for row in rows {
+        assert_eq!((number(&row["asked"]), &row["failed"]), (20, &serde_json::json!({})), "{row}");
+        assert_eq!(number(&row["latency"]["count"]), 20, "{row}");
+    }
+
+    let unpaid = reads(&["--account", "bench-0000001"]);
+    let has_none = unpaid.code == Some(1) && unpaid.stderr.contains("has no entries");
+    assert!(has_none || unpaid.stdout.contains("bench-0000001 with "), "{unpaid:?}");
+    let missing = reads(&["--accounts-prefix", "nobody", "--account", "bench-0000000"]);
+    assert!(missing.stdout.contains("balance failed: 404 20"), "{missing:?}");
+    assert!(missing.stdout.contains("p99 ms"), "{missing:?}");
+}
+
+#[test]
 fn transfers_that_are_rejected_are_not_committed() {
     let dev = dev();
     let report =
@@ -156,6 +229,7 @@ fn what_cannot_be_done_is_said_in_one_sentence() {
     said(&["--rate", "0"], 2, "a number over 0");
     said(&["--rate", "fast"], 2, "or max");
     said(&["--duration", "0s"], 2, "over 0s");
+    said(&["--transfers", "0"], 2, "");
     said(&["--mix", "even"], 2, "uniform, zipf, hot-source, hot-destination");
     said(&["--mix", "zipf", "--skew", "-1"], 2, "");
     said(&["--mix", "hot-source", "--hot-share", "1.1"], 2, "from 0 to 1");
@@ -167,6 +241,10 @@ fn what_cannot_be_done_is_said_in_one_sentence() {
     said(&["--url", "https://127.0.0.1:1"], 2, "plain HTTP");
     said(&["--cross-shard", "0.5"], 1, "--cross-shard needs to know the shards");
     said(&["--url", &format!("http://{}", nowhere())], 1, "is Holdfast running there?");
+    said(&["reads", "--rate", "max"], 2, "a number over 0");
+    said(&["reads", "--account", "a b"], 2, "");
+    said(&["reads", "--url", "https://127.0.0.1:1"], 2, "plain HTTP");
+    said(&["reads", "--url", &format!("http://{}", nowhere())], 1, "is Holdfast running there?");
     said(&["stages"], 2, "HOLDFAST_MYSQL_SHARDS");
     said(&["ceiling"], 2, "--mysql mysql://");
     said(&["ceiling", "--mysql", "http://127.0.0.1"], 2, "mysql://user:password@host:port");

@@ -76,12 +76,27 @@ impl Wire {
         let mut request = Request::new(Full::new(body));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = Uri::from_static(path);
-        request.headers_mut().insert(HOST, self.target.host.clone());
         let json = HeaderValue::from_static("application/json");
         request.headers_mut().insert(CONTENT_TYPE, json);
         if let Some(wait) = wait {
             request.headers_mut().insert(PREFER, wait);
         }
+        self.exchange(request, read).await
+    }
+
+    /// Gets what is there. After an error the next call connects again.
+    pub async fn get(&mut self, path: &str) -> anyhow::Result<Answer<'_>> {
+        let mut request = Request::new(Full::new(Bytes::new()));
+        *request.uri_mut() = path.parse()?;
+        self.exchange(request, true).await
+    }
+
+    async fn exchange(
+        &mut self,
+        mut request: Request<Full<Bytes>>,
+        read: bool,
+    ) -> anyhow::Result<Answer<'_>> {
+        request.headers_mut().insert(HOST, self.target.host.clone());
         // Taken out: whatever goes wrong, this connection is not used again.
         let mut open = match self.open.take() {
             Some(open) if !open.is_closed() => open,
