@@ -28,7 +28,7 @@ const PAGE_SHARE: u32 = 50;
 const LONGEST_PAGE_REST: Duration = Duration::from_secs(10);
 
 /// A lane holds so many batches of the other steps.
-const BATCHES: usize = 8;
+const BATCHES: usize = 4;
 
 /// Runs the role for one shard until `stop`, through every outage.
 pub async fn run(

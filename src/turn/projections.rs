@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 /// Between two rounds.
 const SHORT_ROUND: Duration = Duration::from_millis(100);
 /// The same where there is much to do.
-const ROUND: Duration = Duration::from_millis(1000);
+const ROUND: Duration = Duration::from_millis(500);
 /// Rows from which on there is.
 const BUSY: usize = 64;
 /// Rows from which on a round takes no more.

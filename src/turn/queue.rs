@@ -131,3 +131,57 @@ impl<S: Serve> Task<S> {
         true
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Mutex;
+    use tokio::sync::oneshot;
+
+    /// Remembers who was served together.
+    #[derive(Clone, Default)]
+    struct Served(Arc<Mutex<Vec<Vec<u32>>>>);
+
+    #[async_trait]
+    impl Serve for Served {
+        type Asked = (u32, oneshot::Sender<()>);
+
+        fn next(&self, waiting: &mut VecDeque<Self::Asked>) -> (Vec<Self::Asked>, usize) {
+            (waiting.drain(..).collect(), 1)
+        }
+
+        async fn serve(&self, _: Shard, turn: Vec<Self::Asked>) {
+            let numbers = turn.iter().map(|(number, _)| *number).collect();
+            self.0.lock().unwrap().push(numbers);
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            turn.into_iter().for_each(|(_, answer)| answer.send(()).unwrap());
+        }
+
+        fn rest(&self, _: usize) -> Duration {
+            Duration::from_millis(10)
+        }
+    }
+
+    /// One that finds the shard idle is served at once; those that come while it is served, or while
+    /// the shard rests, are told together that it is free, and served together.
+    #[tokio::test(start_paused = true)]
+    async fn those_who_wait_for_a_shard_share_its_next_turn() {
+        let served = Served::default();
+        let queues = Arc::new(Queues::new(served.clone(), 1));
+        let ask = |number: u32, after: u64| {
+            let queues = Arc::clone(&queues);
+            tokio::spawn(async move {
+                tokio::time::sleep(Duration::from_millis(after)).await;
+                queues.free(Shard(0)).await;
+                let (answer, answered) = oneshot::channel();
+                queues.ask(Shard(0), (number, answer));
+                answered.await.unwrap();
+            })
+        };
+        let asked = [(1, 0), (2, 1), (3, 2), (4, 12), (5, 100)].map(|(number, at)| ask(number, at));
+        for task in asked {
+            task.await.unwrap();
+        }
+        assert_eq!(*served.0.lock().unwrap(), [vec![1], vec![2, 3, 4], vec![5]]);
+    }
+}

@@ -25,8 +25,17 @@ pub struct Turns(Queues<Deciding>);
 impl Turns {
     /// For the shards of a store.
     pub fn new(store: Arc<dyn Store>) -> Self {
-        let shards = store.map().shards();
-        Self(Queues::new(Deciding { store }, shards))
+        Self::of(Deciding { store, rests: true })
+    }
+
+    /// The same for a yardstick: what waits for nothing but the database.
+    pub fn without_rest(store: Arc<dyn Store>) -> Self {
+        Self::of(Deciding { store, rests: false })
+    }
+
+    fn of(deciding: Deciding) -> Self {
+        let shards = deciding.store.map().shards();
+        Self(Queues::new(deciding, shards))
     }
 
     /// Until a decision that is brought now is part of the next transaction.
@@ -54,29 +63,15 @@ type Answer = Result<Vec<Outcome>, StoreError>;
 
 struct Deciding {
     store: Arc<dyn Store>,
+    rests: bool,
 }
 
 #[async_trait]
 impl Serve for Deciding {
     type Asked = Asked;
 
-    /// A transaction holds each transfer once: another decision about one of them waits.
     fn next(&self, waiting: &mut VecDeque<Asked>) -> (Vec<Asked>, usize) {
-        let mut transfers: HashSet<TransferId> = HashSet::new();
-        let (mut turn, mut later) = (Vec::new(), VecDeque::new());
-        while transfers.len() < FULL {
-            let Some(asked) = waiting.pop_front() else { break };
-            let ids = asked.decision.transfers();
-            if ids.iter().any(|id| transfers.contains(id)) {
-                later.push_back(asked);
-            } else {
-                transfers.extend(ids);
-                turn.push(asked);
-            }
-        }
-        later.append(waiting);
-        *waiting = later;
-        (turn, transfers.len())
+        next(waiting)
     }
 
     async fn serve(&self, shard: Shard, turn: Vec<Asked>) {
@@ -97,12 +92,31 @@ impl Serve for Deciding {
     }
 
     fn rest(&self, events: usize) -> Duration {
-        if events >= FULL {
+        if events >= FULL || !self.rests {
             return Duration::ZERO;
         }
         let events = u32::try_from(events).unwrap_or(u32::MAX);
         (REST + REST_AN_EVENT.saturating_mul(events)).min(LONGEST_REST)
     }
+}
+
+/// A transaction holds each transfer once: another decision about one of them waits.
+fn next(waiting: &mut VecDeque<Asked>) -> (Vec<Asked>, usize) {
+    let mut transfers: HashSet<TransferId> = HashSet::new();
+    let (mut turn, mut later) = (Vec::new(), VecDeque::new());
+    while transfers.len() < FULL {
+        let Some(asked) = waiting.pop_front() else { break };
+        let ids = asked.decision.transfers();
+        if ids.iter().any(|id| transfers.contains(id)) {
+            later.push_back(asked);
+        } else {
+            transfers.extend(ids);
+            turn.push(asked);
+        }
+    }
+    later.append(waiting);
+    *waiting = later;
+    (turn, transfers.len())
 }
 
 impl Deciding {
@@ -145,5 +159,58 @@ fn may_concern_one(error: &StoreError) -> bool {
         StoreError::Unavailable { .. }
         | StoreError::CommitUnknown { .. }
         | StoreError::Identity { .. } => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::credit::Credits;
+    use crate::domain::EventType;
+    use crate::domain::testing::{HOLD_TIMEOUT, input, terms};
+    use crate::hold::Holds;
+
+    fn asked(kind: EventType, numbers: &[u32]) -> Asked {
+        let batch = numbers.iter().map(|number| input(kind, &terms(*number, "a", "b", 1)));
+        let batch = Arc::new(batch.collect::<Vec<_>>());
+        let decision: Arc<dyn Decision> = match kind {
+            EventType::Requested => Arc::new(Holds { batch, timeout: HOLD_TIMEOUT }),
+            _ => Arc::new(Credits { batch }),
+        };
+        Asked { decision, answer: oneshot::channel().0 }
+    }
+
+    fn ids(turn: &[Asked]) -> Vec<Vec<TransferId>> {
+        turn.iter().map(|asked| asked.decision.transfers()).collect()
+    }
+
+    /// Hazard 11, over all steps: what is said of one transfer by two of them is decided one after
+    /// the other, and those who wait keep their order.
+    #[test]
+    fn a_turn_holds_each_transfer_once() {
+        use EventType::{Held, Requested};
+        let mut waiting: VecDeque<Asked> = [
+            asked(Requested, &[1, 2]),
+            asked(Held, &[2, 3]),
+            asked(Held, &[4]),
+            asked(Requested, &[3, 5]),
+        ]
+        .into();
+        let all = ids(waiting.make_contiguous());
+        let (turn, events) = next(&mut waiting);
+        assert_eq!(ids(&turn), [all[0].clone(), all[2].clone(), all[3].clone()]);
+        assert_eq!(events, 5);
+        let (turn, events) = next(&mut waiting);
+        assert_eq!((ids(&turn), events), (vec![all[1].clone()], 2));
+        assert!(waiting.is_empty());
+    }
+
+    #[test]
+    fn a_full_turn_takes_no_more() {
+        let numbers: Vec<u32> = (0..3000).collect();
+        let mut waiting: VecDeque<Asked> =
+            numbers.chunks(1000).map(|numbers| asked(EventType::Held, numbers)).collect();
+        assert_eq!(next(&mut waiting).1, FULL);
+        assert_eq!(next(&mut waiting).1, 1000);
     }
 }

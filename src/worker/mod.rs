@@ -31,7 +31,7 @@ use tracker::Tracker;
 
 /// Records in flight in one worker, as a multiple of its batch: enough for a batch in the
 /// database, one being announced and one that waits.
-const BATCHES_IN_FLIGHT: usize = 4;
+const BATCHES_IN_FLIGHT: usize = 3;
 /// How long a revoked partition or a stopping worker waits for what is in flight.
 const DRAIN_BOUND: Duration = Duration::from_secs(8);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);

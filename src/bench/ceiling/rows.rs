@@ -91,7 +91,7 @@ impl Rows {
         let mut tasks = JoinSet::new();
         let stage = Stage {
             store: Arc::clone(&self.store),
-            turns: Arc::new(Turns::new(self.store.clone())),
+            turns: Arc::new(Turns::without_rest(self.store.clone())),
             batch: self.batch,
             room: self.room,
         };

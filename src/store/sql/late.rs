@@ -14,7 +14,7 @@ pub(super) struct Late {
 }
 
 /// All of them as one text, with as many answers as there are writes.
-pub(super) fn script(texts: &Texts, writes: &[Late]) -> String {
+pub(super) fn script(texts: &Texts, writes: Vec<Late>) -> String {
     let bytes = |arg: &Arg| match arg {
         Arg::Null | Arg::Int(_) => 20,
         Arg::Text(text) => text.len() + text.len() / 16,
@@ -25,10 +25,10 @@ pub(super) fn script(texts: &Texts, writes: &[Late]) -> String {
     for write in writes {
         let mut parts = write.sql.split('?');
         script.push_str(parts.next().unwrap_or_default());
-        let mut args = write.args.iter();
+        let mut args = write.args.into_iter();
         for part in parts {
             let arg = args.next().expect("an argument for each placeholder");
-            (texts.literal)(arg, &mut script);
+            (texts.literal)(&arg, &mut script);
             script.push_str(part);
         }
         assert!(args.next().is_none(), "a placeholder for each argument");

@@ -54,7 +54,8 @@ impl<D: Driver> SqlTx<D> {
     pub async fn finish(self) -> Result<(), StoreError> {
         match &D::TEXTS {
             Some(texts) if !self.late.is_empty() => {
-                self.link.commit_with(script(texts, &self.late), self.late.len()).await
+                let answers = self.late.len();
+                self.link.commit_with(script(texts, self.late), answers).await
             }
             _ => self.link.commit().await,
         }
@@ -93,7 +94,7 @@ impl<D: Driver> SqlTx<D> {
     async fn send_late(&mut self) -> Result<(), StoreError> {
         match &D::TEXTS {
             Some(texts) if !self.late.is_empty() => {
-                let text = script(texts, &std::mem::take(&mut self.late));
+                let text = script(texts, std::mem::take(&mut self.late));
                 self.link.together(text).await
             }
             _ => Ok(()),
