@@ -1,11 +1,10 @@
 //! Writing transactions.
 
-use super::driver::{Arg, Driver};
+use super::driver::{Arg, Driver, Hex};
 use super::link::Link;
 use super::row::Row;
 use super::{decode, operations, outbox, projection, stages, statements, transfer_batch};
 use crate::broker::Record;
-use crate::domain::hex;
 use crate::domain::{
     AccountChange, AccountId, AccountRow, EntryRow, Pivot, Shard, StageWrite, Suspicion, Timestamp,
     TransferId, TransferRow,
@@ -58,7 +57,7 @@ impl<D: Driver> SqlTx<D> {
         if rows.is_empty() {
             return Ok(Vec::new());
         }
-        self.fetch(sql, &[Arg::rows(rows)]).await
+        self.fetch(sql, &[D::rows(rows)]).await
     }
 
     /// How many rows a batch statement matched; none for an empty batch.
@@ -70,7 +69,7 @@ impl<D: Driver> SqlTx<D> {
         if rows.is_empty() {
             return Ok(0);
         }
-        self.execute(sql, &[Arg::rows(rows)]).await
+        self.execute(sql, &[D::rows(rows)]).await
     }
 
     /// Writes projected balances.
@@ -116,7 +115,7 @@ impl<D: Driver> Tx for SqlTx<D> {
         if ids.is_empty() {
             return Ok(HashMap::new());
         }
-        let batch = transfer_batch(ids.iter().copied());
+        let batch = transfer_batch::<D>(ids.iter().copied());
         let rows = self.fetch(D::STATEMENTS.lock_transfers, &[batch]).await?;
         decode::keyed(rows, decode::transfer, |row| row.terms.id)
     }
@@ -137,7 +136,7 @@ impl<D: Driver> Tx for SqlTx<D> {
         if ids.is_empty() {
             return Ok(HashMap::new());
         }
-        let batch = transfer_batch(ids.iter().copied());
+        let batch = transfer_batch::<D>(ids.iter().copied());
         let rows = self.fetch(D::STATEMENTS.pivots, &[batch]).await?;
         let entries = decode::all(rows, decode::entry)?;
         Ok(entries.iter().filter_map(|entry| Some((entry.transfer, entry.pivot()?))).collect())
@@ -185,7 +184,7 @@ impl<D: Driver> Tx for SqlTx<D> {
         if originals.is_empty() {
             return Ok(BTreeMap::new());
         }
-        let batch = [transfer_batch(originals.iter().copied())];
+        let batch = [transfer_batch::<D>(originals.iter().copied())];
         self.execute(D::STATEMENTS.lock_reversals, &batch).await?;
         let rows = self.fetch(D::STATEMENTS.reversals, &batch).await?;
         rows.into_iter().map(|mut row| Ok((row.transfer()?, row.int()?))).collect()
@@ -195,7 +194,7 @@ impl<D: Driver> Tx for SqlTx<D> {
         &mut self,
         changes: &BTreeMap<TransferId, i64>,
     ) -> Result<u64, StoreError> {
-        let rows = changes.iter().map(|(id, change)| (id.hex(), *change)).collect();
+        let rows = changes.iter().map(|(id, change)| (Hex::from(*id), *change)).collect();
         self.execute_batch(D::STATEMENTS.add_reversed, rows).await
     }
 
@@ -207,7 +206,7 @@ impl<D: Driver> Tx for SqlTx<D> {
         self.execute_batch(D::STATEMENTS.quarantine, ids).await?;
         let since = self.now.micros();
         let reasons = accounts.iter().map(|(id, suspicion)| {
-            let transfer = suspicion.transfer.map(TransferId::hex);
+            let transfer = suspicion.transfer.map(Hex::from);
             (id.as_str(), since, operations::short(&suspicion.reason), suspicion.amount, transfer)
         });
         self.execute_batch(D::STATEMENTS.insert_quarantines, reasons.collect()).await?;
@@ -285,7 +284,7 @@ fn account_columns(account: &AccountRecord, at: Timestamp) -> impl Serialize + O
 fn entry_columns(entry: &EntryRow) -> impl Serialize + '_ {
     let money = entry.outcome.ok();
     (
-        entry.transfer.hex(),
+        Hex::from(entry.transfer),
         entry.side.code(),
         entry.account.as_str(),
         entry.counterparty.as_str(),
@@ -310,8 +309,8 @@ fn claim_columns(transfer: &NewTransfer) -> impl Serialize + '_ {
         claim.source.as_str(),
         claim.client.as_str(),
         claim.key.as_str(),
-        transfer.terms.id.hex(),
-        hex::encode(&transfer.fingerprint),
+        Hex::from(transfer.terms.id),
+        Hex(&transfer.fingerprint),
         transfer.fingerprint_version,
     )
 }
@@ -319,12 +318,12 @@ fn claim_columns(transfer: &NewTransfer) -> impl Serialize + '_ {
 fn transfer_columns(transfer: &NewTransfer) -> impl Serialize + '_ {
     let terms = &transfer.terms;
     (
-        terms.id.hex(),
+        Hex::from(terms.id),
         terms.source.as_str(),
         terms.destination.as_str(),
         terms.amount.minor(),
         terms.amount.currency(),
-        terms.reverses.map(TransferId::hex),
+        terms.reverses.map(Hex::from),
         transfer.claim.client.as_str(),
         transfer.claim.key.as_str(),
         transfer.description.as_deref(),
