@@ -40,7 +40,7 @@ impl<D: Driver> Audit for SqlStore<D> {
         shard: Shard,
         ids: &[TransferId],
     ) -> Result<Vec<SourceFact>, StoreError> {
-        let batch = transfer_batch(ids.iter().copied());
+        let batch = transfer_batch::<D>(ids.iter().copied());
         let rows = self.read_patiently(shard, self.texts().source_facts_of, &[batch]).await?;
         decode::all(rows, decode::source_fact)
     }
@@ -61,7 +61,7 @@ impl<D: Driver> Audit for SqlStore<D> {
         shard: Shard,
         ids: &[TransferId],
     ) -> Result<Vec<CreditFact>, StoreError> {
-        let batch = transfer_batch(ids.iter().copied());
+        let batch = transfer_batch::<D>(ids.iter().copied());
         credit_facts(self.read_patiently(shard, self.texts().pivots, &[batch]).await?)
     }
 

@@ -10,9 +10,9 @@ use crate::store::{AccountSums, Drift, EntryFault, Pass, Progress, StoreError};
 use async_trait::async_trait;
 use std::collections::BTreeSet;
 
-fn accounts(ids: &[AccountId]) -> Arg {
+fn accounts<D: Driver>(ids: &[AccountId]) -> Arg {
     let ids: BTreeSet<&AccountId> = ids.iter().collect();
-    Arg::rows(ids.into_iter().map(|id| (id.as_str(),)))
+    D::rows(ids.into_iter().map(|id| (id.as_str(),)))
 }
 
 #[async_trait]
@@ -33,7 +33,8 @@ impl<D: Driver> Drift for SqlStore<D> {
         shard: Shard,
         ids: &[AccountId],
     ) -> Result<Vec<AccountSums>, StoreError> {
-        let rows = self.read_patiently(shard, self.texts().account_sums_of, &[accounts(ids)]).await;
+        let rows =
+            self.read_patiently(shard, self.texts().account_sums_of, &[accounts::<D>(ids)]).await;
         decode::all(rows?, account_sums)
     }
 
@@ -42,7 +43,8 @@ impl<D: Driver> Drift for SqlStore<D> {
         shard: Shard,
         ids: &[AccountId],
     ) -> Result<Vec<AccountSums>, StoreError> {
-        let rows = self.read_patiently(shard, self.texts().account_glances, &[accounts(ids)]).await;
+        let rows =
+            self.read_patiently(shard, self.texts().account_glances, &[accounts::<D>(ids)]).await;
         decode::all(rows?, glance)
     }
 
@@ -51,7 +53,7 @@ impl<D: Driver> Drift for SqlStore<D> {
         shard: Shard,
         ids: &[TransferId],
     ) -> Result<Vec<EntryFault>, StoreError> {
-        let batch = [transfer_batch(ids.iter().copied())];
+        let batch = [transfer_batch::<D>(ids.iter().copied())];
         faulty(self.read_patiently(shard, self.texts().entry_faults_of, &batch).await?)
     }
 
@@ -60,7 +62,7 @@ impl<D: Driver> Drift for SqlStore<D> {
         shard: Shard,
         ids: &[AccountId],
     ) -> Result<Vec<EntryFault>, StoreError> {
-        let batch = [accounts(ids)];
+        let batch = [accounts::<D>(ids)];
         faulty(self.read_patiently(shard, self.texts().chain_faults_of, &batch).await?)
     }
 
@@ -128,7 +130,7 @@ impl<D: Driver> SqlStore<D> {
         };
         tx.execute(text, &args).await?;
         if !watch.is_empty() {
-            let batch = transfer_batch(watch.iter().copied());
+            let batch = transfer_batch::<D>(watch.iter().copied());
             tx.execute(self.texts().watch_drift, &[batch]).await?;
         }
         tx.finish().await?;
@@ -137,7 +139,7 @@ impl<D: Driver> SqlStore<D> {
 
     async fn forget_watched(&self, shard: Shard, ids: &[TransferId]) -> Result<(), StoreError> {
         let mut tx = self.write(shard).await?;
-        let batch = transfer_batch(ids.iter().copied());
+        let batch = transfer_batch::<D>(ids.iter().copied());
         tx.execute(self.texts().forget_watched, &[batch]).await?;
         tx.finish().await
     }

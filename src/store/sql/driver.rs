@@ -4,7 +4,7 @@
 use super::connections::Connections;
 use super::statements::Statements;
 use crate::breaker::Breaker;
-use crate::domain::{Shard, Timestamp};
+use crate::domain::{Shard, Timestamp, TransferId, hex};
 use crate::store::{Constraint, StoreError};
 use futures::future::BoxFuture;
 use serde::{Serialize, Serializer};
@@ -19,18 +19,6 @@ pub enum Arg {
     Int(i64),
     Text(String),
     Bytes(Vec<u8>),
-}
-
-impl Arg {
-    /// A batch as one JSON text: an array of rows, each an array. One statement text serves every
-    /// length, so that the server and the client prepare it once a connection.
-    pub fn rows<R: Serialize>(rows: impl IntoIterator<Item = R>) -> Self {
-        let mut text = Vec::with_capacity(4096);
-        serde_json::Serializer::new(&mut text)
-            .collect_seq(rows)
-            .expect("rows are arrays of strings, integers and nulls");
-        Self::Text(String::from_utf8(text).expect("serde_json writes UTF-8"))
-    }
 }
 
 impl From<i64> for Arg {
@@ -60,6 +48,26 @@ impl From<Vec<u8>> for Arg {
 impl<T: Into<Self>> From<Option<T>> for Arg {
     fn from(value: Option<T>) -> Self {
         value.map_or(Self::Null, Into::into)
+    }
+}
+
+/// Bytes in a batch: hexadecimal digits where it is JSON.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Hex<T>(pub T);
+
+impl<T: AsRef<[u8]>> Serialize for Hex<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if serializer.is_human_readable() {
+            serializer.serialize_str(&hex::encode(self.0.as_ref()))
+        } else {
+            serializer.serialize_bytes(self.0.as_ref())
+        }
+    }
+}
+
+impl From<TransferId> for Hex<[u8; 16]> {
+    fn from(id: TransferId) -> Self {
+        Self(id.bytes())
     }
 }
 
@@ -135,6 +143,17 @@ pub trait Driver: Send + Sync + 'static {
 
     /// How long things may take.
     fn bounds(&self) -> Bounds;
+
+    /// A batch as one argument, the first of its statement: rows are tuples. Here as JSON, an array
+    /// of arrays. One text serves every length, so that the server and the client prepare it once a
+    /// connection.
+    fn rows<R: Serialize>(rows: impl IntoIterator<Item = R>) -> Arg {
+        let mut text = Vec::with_capacity(4096);
+        serde_json::Serializer::new(&mut text)
+            .collect_seq(rows)
+            .expect("rows are arrays of strings, integers and nulls");
+        Arg::Text(String::from_utf8(text).expect("serde_json writes UTF-8"))
+    }
 
     /// Database time: what a statement told of it, or the clock where the database has none with
     /// microseconds.

@@ -25,7 +25,7 @@ pub mod statements;
 mod store;
 mod tx;
 
-pub use driver::{Arg, Driver};
+pub use driver::{Arg, Driver, Hex};
 use link::Link;
 use row::Row;
 use statements::Statements;
@@ -132,9 +132,9 @@ impl<D: Driver> SqlStore<D> {
 }
 
 /// A batch of transfer ids, in id order and each once, so that locks are taken in one order.
-fn transfer_batch(ids: impl IntoIterator<Item = TransferId>) -> Arg {
+fn transfer_batch<D: Driver>(ids: impl IntoIterator<Item = TransferId>) -> Arg {
     let ids: BTreeSet<TransferId> = ids.into_iter().collect();
-    Arg::rows(ids.into_iter().map(|id| (id.hex(),)))
+    D::rows(ids.into_iter().map(|id| (Hex::from(id),)))
 }
 
 /// Where the transfers accepted at `at` begin in id order: a bound of scans. An id has 48 bits for

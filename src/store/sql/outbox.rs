@@ -5,7 +5,7 @@
 //! after their length, a `u32`.
 
 use super::SqlStore;
-use super::driver::{Arg, Driver};
+use super::driver::Driver;
 use super::row::Row;
 use crate::broker::{Record, Topic, header_name};
 use crate::domain::{Partition, Shard, Timestamp};
@@ -20,7 +20,7 @@ impl<D: Driver> SqlStore<D> {
         let mut ids = ids.to_vec();
         ids.sort_unstable();
         let mut tx = self.write(shard).await?;
-        let batch = Arg::rows(ids.into_iter().map(|id| (id,)));
+        let batch = D::rows(ids.into_iter().map(|id| (id,)));
         tx.execute(D::STATEMENTS.outbox_sent, &[batch]).await?;
         tx.finish().await
     }

@@ -1,7 +1,7 @@
 //! What the reconciler keeps: marks, the list of stuck transfers, leases; and the deletion of old
 //! claims, which scans transfers the same way.
 
-use super::driver::{Arg, Driver};
+use super::driver::{Driver, Hex};
 use super::tx::SqlTx;
 use super::{SqlStore, bound_at, decode, id_arg, statements};
 use crate::domain::{Shard, State, Timestamp, TransferId};
@@ -70,7 +70,7 @@ impl<D: Driver> SqlStore<D> {
                 }
             }
             if !done.is_empty() {
-                let batch = super::transfer_batch(done);
+                let batch = super::transfer_batch::<D>(done);
                 tx.execute(D::STATEMENTS.forget_stuck, &[batch]).await?;
                 tx.finish().await?;
             }
@@ -90,9 +90,10 @@ impl<D: Driver> SqlStore<D> {
         }
         let mut seen = seen.to_vec();
         seen.sort_unstable();
-        let rows = seen.into_iter().map(|(id, attempts, next)| (id.hex(), attempts, next.micros()));
+        let rows =
+            seen.into_iter().map(|(id, attempts, next)| (Hex::from(id), attempts, next.micros()));
         let mut tx = self.write(shard).await?;
-        tx.execute(D::STATEMENTS.stuck_seen, &[Arg::rows(rows)]).await?;
+        tx.execute(D::STATEMENTS.stuck_seen, &[D::rows(rows)]).await?;
         tx.finish().await
     }
 
@@ -101,7 +102,7 @@ impl<D: Driver> SqlStore<D> {
             return Ok(());
         }
         let mut tx = self.write(shard).await?;
-        let batch = super::transfer_batch(ids.to_vec());
+        let batch = super::transfer_batch::<D>(ids.to_vec());
         tx.execute(D::STATEMENTS.remove_stuck, &[batch]).await?;
         tx.finish().await
     }
@@ -149,8 +150,8 @@ impl<D: Driver> SqlStore<D> {
         let Some((_, last)) = old.last() else { return Ok(0) };
         let last = *last;
         old.sort_unstable();
-        let batch = Arg::rows(old.iter().map(|(claim, id)| {
-            (claim.source.as_str(), claim.client.as_str(), claim.key.as_str(), id.hex())
+        let batch = D::rows(old.iter().map(|(claim, id)| {
+            (claim.source.as_str(), claim.client.as_str(), claim.key.as_str(), Hex::from(*id))
         }));
         tx.execute(self.texts().delete_claims, &[batch]).await?;
         move_mark(&mut tx, CLAIMS, last).await?;
@@ -183,7 +184,7 @@ pub(super) async fn list<D: Driver>(
         return Ok(());
     }
     let since = tx.at().micros();
-    let batch = Arg::rows(ids.into_iter().map(|id| (id.hex(), attempts, since)));
+    let batch = D::rows(ids.into_iter().map(|id| (Hex::from(id), attempts, since)));
     tx.execute(D::STATEMENTS.add_stuck, &[batch]).await?;
     Ok(())
 }

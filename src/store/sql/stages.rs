@@ -2,7 +2,7 @@
 //! what caused them: what they have in common is bound once, which leaves a third of the columns
 //! and a quarter of the cost.
 
-use super::driver::{Arg, Driver};
+use super::driver::{Arg, Driver, Hex};
 use crate::domain::{StageWrite, State, Timestamp};
 use std::collections::BTreeMap;
 
@@ -46,10 +46,11 @@ pub(super) fn statement<D: Driver>(
     step: Step,
     writes: Vec<&StageWrite>,
 ) -> (&'static str, Vec<Arg>) {
-    let batch = Arg::rows(writes.into_iter().map(|write| {
+    let batch = D::rows(writes.into_iter().map(|write| {
         let (terms, cause) = (&write.terms, write.cause);
         let (source, currency) = (terms.source.as_str(), terms.amount.currency());
-        (terms.id.hex(), source, terms.amount.minor(), currency, cause.offset, cause.attempt)
+        let id = Hex::from(terms.id);
+        (id, source, terms.amount.minor(), currency, cause.offset, cause.attempt)
     }));
     let from = Arg::Int(step.from);
     if step.to == State::Held.code() {

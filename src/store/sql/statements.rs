@@ -1,5 +1,5 @@
 //! The texts: those that both databases take as they are, and the names of those that each has in
-//! its own words. A batch is always one parameter, a JSON array of rows.
+//! its own words. A batch is always the first argument.
 
 use super::columns::{
     account_columns, balance_columns, entry_columns, identity_columns, source_fact_columns,

@@ -130,7 +130,7 @@ impl<D: Driver> Store for SqlStore<D> {
         if ids.is_empty() {
             return Ok(Vec::new());
         }
-        let batch = transfer_batch(ids.iter().copied());
+        let batch = transfer_batch::<D>(ids.iter().copied());
         let rows = self.read(shard, self.texts().transfer_records, &[batch]).await?;
         decode::all(rows, decode::transfer_record)
     }
@@ -202,7 +202,7 @@ impl<D: Driver> Store for SqlStore<D> {
         if ids.is_empty() {
             return Ok(Vec::new());
         }
-        let batch = transfer_batch(ids.iter().copied());
+        let batch = transfer_batch::<D>(ids.iter().copied());
         let rows = self.read(shard, self.texts().entries_of, &[batch]).await?;
         decode::all(rows, decode::entry)
     }

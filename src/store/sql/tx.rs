@@ -1,12 +1,11 @@
 //! Writing transactions.
 
-use super::driver::{Arg, Driver};
+use super::driver::{Arg, Driver, Hex};
 use super::late::{Late, script};
 use super::link::Link;
 use super::row::Row;
 use super::{decode, operations, outbox, projection, stages, statements, transfer_batch};
 use crate::broker::Record;
-use crate::domain::hex;
 use crate::domain::{
     AccountChange, AccountId, AccountRow, EntryRow, Pivot, Plan, Shard, StageWrite, Suspicion,
     Timestamp, TransferId, TransferRow,
@@ -88,7 +87,7 @@ impl<D: Driver> SqlTx<D> {
         if rows.is_empty() {
             return Ok(());
         }
-        self.write_late(what, rows.len(), sql, vec![Arg::rows(rows)]).await
+        self.write_late(what, rows.len(), sql, vec![D::rows(rows)]).await
     }
 
     async fn send_late(&mut self) -> Result<(), StoreError> {
@@ -110,7 +109,7 @@ impl<D: Driver> SqlTx<D> {
         if rows.is_empty() {
             return Ok(Vec::new());
         }
-        self.fetch(sql, &[Arg::rows(rows)]).await
+        self.fetch(sql, &[D::rows(rows)]).await
     }
 
     /// How many rows a batch statement matched; none for an empty batch.
@@ -122,7 +121,7 @@ impl<D: Driver> SqlTx<D> {
         if rows.is_empty() {
             return Ok(0);
         }
-        self.execute(sql, &[Arg::rows(rows)]).await
+        self.execute(sql, &[D::rows(rows)]).await
     }
 
     /// Writes projected balances.
@@ -163,7 +162,7 @@ impl<D: Driver> Tx for SqlTx<D> {
         if ids.is_empty() {
             return Ok(HashMap::new());
         }
-        let batch = transfer_batch(ids.iter().copied());
+        let batch = transfer_batch::<D>(ids.iter().copied());
         let rows = self.fetch(D::STATEMENTS.lock_transfers, &[batch]).await?;
         decode::keyed(rows, decode::transfer, |row| row.terms.id)
     }
@@ -184,7 +183,7 @@ impl<D: Driver> Tx for SqlTx<D> {
         if ids.is_empty() {
             return Ok(HashMap::new());
         }
-        let batch = transfer_batch(ids.iter().copied());
+        let batch = transfer_batch::<D>(ids.iter().copied());
         let rows = self.fetch(D::STATEMENTS.pivots, &[batch]).await?;
         let entries = decode::all(rows, decode::entry)?;
         Ok(entries.iter().filter_map(|entry| Some((entry.transfer, entry.pivot()?))).collect())
@@ -207,7 +206,7 @@ impl<D: Driver> Tx for SqlTx<D> {
         self.write_batch_late("accounts", texts.write_accounts, accounts).await?;
         let entries = entries_columns(&plan.entries);
         self.write_batch_late("entries", texts.insert_entries, entries).await?;
-        let reversed = plan.reversed.iter().map(|(id, change)| (id.hex(), *change)).collect();
+        let reversed = plan.reversed.iter().map(|(id, change)| (Hex::from(*id), *change)).collect();
         self.write_batch_late("reversals", texts.add_reversed, reversed).await
     }
 
@@ -244,7 +243,7 @@ impl<D: Driver> Tx for SqlTx<D> {
         if originals.is_empty() {
             return Ok(BTreeMap::new());
         }
-        let batch = [transfer_batch(originals.iter().copied())];
+        let batch = [transfer_batch::<D>(originals.iter().copied())];
         self.execute(D::STATEMENTS.lock_reversals, &batch).await?;
         let rows = self.fetch(D::STATEMENTS.reversals, &batch).await?;
         rows.into_iter().map(|mut row| Ok((row.transfer()?, row.int()?))).collect()
@@ -254,7 +253,7 @@ impl<D: Driver> Tx for SqlTx<D> {
         &mut self,
         changes: &BTreeMap<TransferId, i64>,
     ) -> Result<u64, StoreError> {
-        let rows = changes.iter().map(|(id, change)| (id.hex(), *change)).collect();
+        let rows = changes.iter().map(|(id, change)| (Hex::from(*id), *change)).collect();
         self.execute_batch(D::STATEMENTS.add_reversed, rows).await
     }
 
@@ -266,7 +265,7 @@ impl<D: Driver> Tx for SqlTx<D> {
         self.execute_batch(D::STATEMENTS.quarantine, ids).await?;
         let since = self.now.micros();
         let reasons = accounts.iter().map(|(id, suspicion)| {
-            let transfer = suspicion.transfer.map(TransferId::hex);
+            let transfer = suspicion.transfer.map(Hex::from);
             (id.as_str(), since, operations::short(&suspicion.reason), suspicion.amount, transfer)
         });
         self.execute_batch(D::STATEMENTS.insert_quarantines, reasons.collect()).await?;
@@ -344,7 +343,7 @@ fn account_columns(account: &AccountRecord, at: Timestamp) -> impl Serialize + O
 fn entry_columns(entry: &EntryRow) -> impl Serialize + '_ {
     let money = entry.outcome.ok();
     (
-        entry.transfer.hex(),
+        Hex::from(entry.transfer),
         entry.side.code(),
         entry.account.as_str(),
         entry.counterparty.as_str(),
@@ -385,8 +384,8 @@ fn claim_columns(transfer: &NewTransfer) -> impl Serialize + '_ {
         claim.source.as_str(),
         claim.client.as_str(),
         claim.key.as_str(),
-        transfer.terms.id.hex(),
-        hex::encode(&transfer.fingerprint),
+        Hex::from(transfer.terms.id),
+        Hex(&transfer.fingerprint),
         transfer.fingerprint_version,
     )
 }
@@ -394,12 +393,12 @@ fn claim_columns(transfer: &NewTransfer) -> impl Serialize + '_ {
 fn transfer_columns(transfer: &NewTransfer) -> impl Serialize + '_ {
     let terms = &transfer.terms;
     (
-        terms.id.hex(),
+        Hex::from(terms.id),
         terms.source.as_str(),
         terms.destination.as_str(),
         terms.amount.minor(),
         terms.amount.currency(),
-        terms.reverses.map(TransferId::hex),
+        terms.reverses.map(Hex::from),
         transfer.claim.client.as_str(),
         transfer.claim.key.as_str(),
         transfer.description.as_deref(),

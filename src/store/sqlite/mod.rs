@@ -1,5 +1,7 @@
 //! SQLite: one file a shard, for the embedded mode. Same semantics, one writer at a time.
 
+mod batch;
+mod cells;
 mod driver;
 mod migrate;
 mod statements;
