@@ -135,8 +135,9 @@ pub async fn a_plan_is_written_whole_or_not_at_all(world: World) {
     written(&world, &plan).await.unwrap();
     assert_eq!(world.row(SHARD, "alice").await.held, 1);
     assert_eq!(world.record(one.terms.id).await.unwrap().row.state, State::Held);
-    assert_eq!(world.store.entries_of(SHARD, &[one.terms.id]).await.unwrap(), [debit.clone()]);
-    let again = Plan { entries: vec![debit], ..Plan::default() };
+    assert_eq!(world.store.entries_of(SHARD, &[one.terms.id]).await.unwrap(), [debit]);
+    let other_version = entry(&one.terms, Side::Debit, -2, 3, at);
+    let again = Plan { entries: vec![other_version], ..Plan::default() };
     assert_eq!(constraint(written(&world, &again).await), Constraint::Entry);
     // What is read in the same transaction sees it.
     let mut tx = world.begin().await;
