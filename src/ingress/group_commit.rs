@@ -20,7 +20,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// A transaction open for longer is given up, so that its ids are never older than that.
+/// A transaction open for longer is given up before its COMMIT is sent. What goes with the COMMIT may
+/// wait for locks, 5 s a statement: together its ids stay far younger than the minute by which the
+/// reconciler's scan stays behind.
 const LONGEST: Duration = Duration::from_secs(10);
 /// Between two group commits, at most.
 const LONGEST_REST: Duration = Duration::from_millis(5);

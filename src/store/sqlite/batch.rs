@@ -123,11 +123,13 @@ fn bound(args: &[Arg]) -> Result<SqliteArguments, sqlx::Error> {
     Ok(bound)
 }
 
+/// Texts by what they were written from and for how many rows.
+type Written = HashMap<(&'static str, usize), Arc<str>>;
+
 /// The text for that many rows or a few more.
 fn written_out(sql: &'static str, rows: usize) -> SqlStr {
     /// As many as there are texts and lengths.
-    static WRITTEN: LazyLock<RwLock<HashMap<(&'static str, usize), Arc<str>>>> =
-        LazyLock::new(RwLock::default);
+    static WRITTEN: LazyLock<RwLock<Written>> = LazyLock::new(RwLock::default);
     const SOUND: &str = "nothing panics while it holds this";
     let length = LENGTHS.into_iter().find(|length| *length >= rows).unwrap_or(MOST);
     let known = WRITTEN.read().expect(SOUND).get(&(sql, length)).cloned();
