@@ -136,11 +136,13 @@ impl<S: Serve> Task<S> {
 mod tests {
     use super::*;
     use std::sync::Mutex;
-    use tokio::sync::oneshot;
+    use tokio::sync::{Semaphore, oneshot};
 
-    /// Remembers who was served together.
-    #[derive(Clone, Default)]
-    struct Served(Arc<Mutex<Vec<Vec<u32>>>>);
+    /// Remembers who was served together, each turn when it is told to go on.
+    struct Served {
+        turns: Arc<Mutex<Vec<Vec<u32>>>>,
+        go_on: Arc<Semaphore>,
+    }
 
     #[async_trait]
     impl Serve for Served {
@@ -151,9 +153,8 @@ mod tests {
         }
 
         async fn serve(&self, _: Shard, turn: Vec<Self::Asked>) {
-            let numbers = turn.iter().map(|(number, _)| *number).collect();
-            self.0.lock().unwrap().push(numbers);
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            self.turns.lock().unwrap().push(turn.iter().map(|(number, _)| *number).collect());
+            self.go_on.acquire().await.unwrap().forget();
             turn.into_iter().for_each(|(_, answer)| answer.send(()).unwrap());
         }
 
@@ -162,26 +163,40 @@ mod tests {
         }
     }
 
-    /// One that finds the shard idle is served at once; those that come while it is served, or while
-    /// the shard rests, are told together that it is free, and served together.
+    /// Until nothing is left to be done but what waits to be told to go on, or for time to pass.
+    async fn settle() {
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// One that finds the shard idle is served at once; those that come while it is served are told
+    /// together that the shard is free, and served together.
     #[tokio::test(start_paused = true)]
     async fn those_who_wait_for_a_shard_share_its_next_turn() {
-        let served = Served::default();
-        let queues = Arc::new(Queues::new(served.clone(), 1));
-        let ask = |number: u32, after: u64| {
+        let (turns, go_on) = (Arc::default(), Arc::new(Semaphore::new(0)));
+        let served = Served { turns: Arc::clone(&turns), go_on: Arc::clone(&go_on) };
+        let queues = Arc::new(Queues::new(served, 1));
+        let ask = |number: u32| {
             let queues = Arc::clone(&queues);
             tokio::spawn(async move {
-                tokio::time::sleep(Duration::from_millis(after)).await;
                 queues.free(Shard(0)).await;
                 let (answer, answered) = oneshot::channel();
                 queues.ask(Shard(0), (number, answer));
                 answered.await.unwrap();
             })
         };
-        let asked = [(1, 0), (2, 1), (3, 2), (4, 12), (5, 100)].map(|(number, at)| ask(number, at));
-        for task in asked {
-            task.await.unwrap();
+        let first = ask(1);
+        settle().await;
+        let others = [2, 3, 4].map(ask);
+        settle().await;
+        assert_eq!(*turns.lock().unwrap(), [vec![1]]);
+        go_on.add_permits(1);
+        first.await.unwrap();
+        go_on.add_permits(1);
+        for other in others {
+            other.await.unwrap();
         }
-        assert_eq!(*served.0.lock().unwrap(), [vec![1], vec![2, 3, 4], vec![5]]);
+        assert_eq!(*turns.lock().unwrap(), [vec![1], vec![2, 3, 4]]);
     }
 }
