@@ -92,7 +92,8 @@ impl Step for Projector {
     }
 
     async fn apply(&self, lane: Shard, batch: Arc<Vec<Input>>) -> Result<Vec<Outcome>, StoreError> {
-        self.context.projections.write(lane, newest(batch.iter().filter_map(projection))).await?;
+        let rows = newest(batch.iter().filter_map(projection));
+        self.context.projections.write(lane, rows, batch.len()).await?;
         Ok(vec![Outcome::Done; batch.len()])
     }
 }

@@ -17,10 +17,13 @@ use tokio::sync::oneshot;
 const SHORT_ROUND: Duration = Duration::from_millis(100);
 /// The same where there is much to do.
 const ROUND: Duration = Duration::from_millis(500);
-/// Rows from which on there is.
+/// Events from which on there is.
 const BUSY: usize = 64;
-/// Rows from which on a round takes no more.
+/// Events from which on a round takes no more.
 const FULL: usize = 8000;
+/// Events behind which the next round need not be waited for: workers hold a bounded number of them,
+/// and would fall behind.
+const CROWDED: usize = 3000;
 
 /// Projections of all steps of a process.
 pub struct Projections {
@@ -40,10 +43,15 @@ impl Projections {
         self.rounds.free(shard).await;
     }
 
-    /// Writes rows in the shard's next round; a newer or equal version wins.
-    pub async fn write(&self, shard: Shard, rows: Vec<BalanceRow>) -> Result<(), StoreError> {
+    /// Writes rows, which stand for so many events, in the shard's next round; a newer or equal version wins.
+    pub async fn write(
+        &self,
+        shard: Shard,
+        rows: Vec<BalanceRow>,
+        events: usize,
+    ) -> Result<(), StoreError> {
         let (answer, answered) = oneshot::channel();
-        self.rounds.ask(shard, Asked { rows, answer });
+        self.rounds.ask(shard, Asked { rows, events, answer });
         answered.await.unwrap_or_else(|_| {
             let detail = "the process is ending".to_owned();
             Err(StoreError::Retry { shard, detail })
@@ -58,6 +66,7 @@ impl Projections {
 
 struct Asked {
     rows: Vec<BalanceRow>,
+    events: usize,
     answer: oneshot::Sender<Result<(), StoreError>>,
 }
 
@@ -71,13 +80,13 @@ impl Serve for Projecting {
     type Asked = Asked;
 
     fn next(&self, waiting: &mut VecDeque<Asked>) -> (Vec<Asked>, usize) {
-        let (mut turn, mut rows) = (Vec::new(), 0);
-        while rows < FULL {
+        let (mut turn, mut events) = (Vec::new(), 0);
+        while events < FULL {
             let Some(asked) = waiting.pop_front() else { break };
-            rows += asked.rows.len();
+            events += asked.events;
             turn.push(asked);
         }
-        (turn, rows)
+        (turn, events)
     }
 
     async fn serve(&self, shard: Shard, turn: Vec<Asked>) {
@@ -95,8 +104,12 @@ impl Serve for Projecting {
         }
     }
 
-    fn rest(&self, rows: usize) -> Duration {
-        if rows < BUSY { SHORT_ROUND } else { ROUND }
+    fn rest(&self, events: usize) -> Duration {
+        match events {
+            ..BUSY => SHORT_ROUND,
+            BUSY..CROWDED => ROUND,
+            CROWDED.. => Duration::ZERO,
+        }
     }
 }
 
