@@ -5,6 +5,7 @@ use crate::domain::hex;
 use crate::domain::{AccountId, Partition, SLOTS, Shard, Slot, TransferId};
 use consistent_hash::{DefaultHash, Node, StaticHashRing};
 use sha2::{Digest, Sha256};
+use std::sync::Arc;
 use xxhash_rust::xxh64::xxh64;
 
 /// Points that each shard has on the ring; more points, more even shares.
@@ -22,7 +23,7 @@ pub struct ShardMap {
     version: u32,
     partitions: u32,
     shards: u16,
-    owners: Box<[Shard]>,
+    owners: Arc<[Shard]>,
 }
 
 impl ShardMap {
@@ -46,7 +47,7 @@ impl ShardMap {
         if bytes.len() != usize::from(SLOTS) * 2 || partitions == 0 {
             return None;
         }
-        let owners: Box<[Shard]> = bytes
+        let owners: Arc<[Shard]> = bytes
             .chunks_exact(2)
             .map(|pair| Shard(u16::from_be_bytes([pair[0], pair[1]])))
             .collect();

@@ -230,7 +230,7 @@ impl Stages {
         }
         let after = self.look(self.transfers.into()).await?;
         self.refuse_a_relay().await?;
-        Ok(StageReport::between(Role::Ingress, &before, &after, 1))
+        Ok(StageReport::between(Role::Ingress, &before, &after, (1, 1)))
     }
 
     /// What was accepted must still be there.
@@ -243,8 +243,11 @@ impl Stages {
 
     /// Runs one role for every shard until it has dealt with everything.
     async fn alone(&self, role: Role) -> anyhow::Result<StageReport> {
-        let each = events_of_a_transfer(role);
-        let all = u64::from(self.transfers) * each;
+        let all = self.left(role).await?;
+        let transfers = match role {
+            Role::Projector => self.transfers.into(),
+            _ => all,
+        };
         let start = self.count(role);
         let mut supervisor = Supervisor::new();
         supervisor.start(&self.context, &[role], &self.shards());
@@ -258,7 +261,7 @@ impl Stages {
         let left = tokio::time::timeout(STOP, self.context.broker.left()).await;
         left.context("the consumers did not leave their groups in time")?;
         let (first, last) = measured?;
-        Ok(StageReport::between(role, &first, &last, each))
+        Ok(StageReport::between(role, &first, &last, (transfers, all)))
     }
 
     /// From the first event that it deals with to the last.
@@ -268,7 +271,7 @@ impl Stages {
         let mut moved = (Instant::now(), 0);
         loop {
             let count = self.count(role) - start;
-            if first.is_none() && count > 0 {
+            if first.is_none() && (count > 0 || all == 0) {
                 first = Some(self.look(count).await?);
             }
             // Of events that came twice, others may still be left.
@@ -307,19 +310,6 @@ impl Stages {
     }
 }
 
-/// The projector reads of the hold, the credit and the commit.
-fn events_of_a_transfer(role: Role) -> u64 {
-    match role {
-        Role::Projector => 3,
-        Role::Ingress
-        | Role::Relay
-        | Role::Hold
-        | Role::Credit
-        | Role::Commit
-        | Role::Reconciler => 1,
-    }
-}
-
 fn currency() -> Currency {
     "USD".parse().expect("USD is a currency")
 }
@@ -343,8 +333,9 @@ fn request(accounts: &[AccountId], key: &str, rng: &mut SmallRng) -> TransferReq
 }
 
 impl StageReport {
-    fn between(role: Role, first: &Look, last: &Look, events: u64) -> Self {
-        let transfers = (last.count - first.count) / events;
+    /// So many transfers have so many events.
+    fn between(role: Role, first: &Look, last: &Look, (all, events): (u64, u64)) -> Self {
+        let transfers = (last.count - first.count) * all / events.max(1);
         let seconds = last.at.duration_since(first.at).as_secs_f64();
         Self {
             stage: role.as_str(),

@@ -18,20 +18,19 @@ pub struct Settled {
     pub decision: PivotDecision,
 }
 
-/// Decides a batch in order. Without `stored` every transfer is taken to be HELD: the writes then
+/// Decides a batch in order, changing the rows. Without `stored` every transfer is taken to be HELD: the writes then
 /// fail their count where one is not, and the batch is decided again with the rows. So it is where
 /// an invariant seems violated ([`Plan::may_be_written_unread`]).
 pub fn decide(
     batch: &[Settled],
-    accounts: &BTreeMap<AccountId, AccountRow>,
+    rows: &mut BTreeMap<AccountId, AccountRow>,
     stored: Option<&HashMap<TransferId, TransferRow>>,
     stamp: &Stamp,
 ) -> Plan {
-    let mut rows = accounts.clone();
     let mut plan = Plan::default();
     for settled in batch {
         let outcome = match standing(settled, stored) {
-            Standing::Held => settle(settled, &mut rows, &mut plan, stamp),
+            Standing::Held => settle(settled, rows, &mut plan, stamp),
             Standing::Settled(kind, reason) => {
                 let account = rows.get(&settled.input.event.terms.source);
                 Outcome::Emit(stamp.following(&settled.input, kind, reason, account))
@@ -40,7 +39,6 @@ pub fn decide(
         };
         plan.outcomes.push(outcome);
     }
-    plan.accounts = Plan::account_changes(accounts, &rows);
     plan
 }
 

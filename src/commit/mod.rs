@@ -24,7 +24,7 @@ use crate::domain::{
 };
 use crate::roles::Role;
 use crate::store::{StoreError, Tx, Work, transact};
-use crate::turn::{Decision, GoesBy, Stored};
+use crate::turn::{Decision, Reads, Stored};
 use crate::worker::Step;
 use async_trait::async_trait;
 use futures::future::join_all;
@@ -68,7 +68,12 @@ impl Step for Commit {
         self.context.turns.free(lane).await;
     }
 
-    async fn apply(&self, lane: Shard, batch: Arc<Vec<Input>>) -> Result<Vec<Outcome>, StoreError> {
+    async fn apply(
+        &self,
+        lane: Shard,
+        batch: Arc<Vec<Input>>,
+        _isolated: bool,
+    ) -> Result<Vec<Outcome>, StoreError> {
         let pivots = self.pivots_of_refused(&batch).await;
         let released = self.released(lane, &batch, &pivots).await?;
         let mut outcomes: Vec<Option<Outcome>> = Vec::with_capacity(batch.len());
@@ -210,16 +215,16 @@ impl Decision for Commits {
         self.batch.iter().map(|settled| settled.input.event.terms.id).collect()
     }
 
-    fn goes_by(&self) -> GoesBy {
-        GoesBy::Transfers
+    fn reads(&self) -> Reads {
+        Reads { transfers: self.transfers(), ..Reads::default() }
     }
 
     fn decide(
         &self,
-        accounts: &BTreeMap<AccountId, AccountRow>,
+        rows: &mut BTreeMap<AccountId, AccountRow>,
         stored: Option<&Stored>,
         stamp: &Stamp,
     ) -> Plan {
-        decide(&self.batch, accounts, stored.map(|stored| &stored.transfers), stamp)
+        decide(&self.batch, rows, stored.map(|stored| &stored.transfers), stamp)
     }
 }

@@ -9,24 +9,22 @@ use std::collections::{BTreeMap, HashMap};
 #[cfg(test)]
 mod tests;
 
-/// Decides a batch of one destination shard in order. A pivot that exists is announced, whatever
+/// Decides a batch of one destination shard in order, changing the rows. A pivot that exists is announced, whatever
 /// the destination looks like now; where there is none it is decided here, once and for ever.
 pub fn decide(
     batch: &[Input],
-    accounts: &BTreeMap<AccountId, AccountRow>,
+    rows: &mut BTreeMap<AccountId, AccountRow>,
     pivots: &HashMap<TransferId, Pivot>,
     stamp: &Stamp,
 ) -> Plan {
-    let mut rows = accounts.clone();
     let mut plan = Plan::default();
     for input in batch {
         let outcome = match pivots.get(&input.event.terms.id) {
-            Some(pivot) => announce(input, pivot, &rows, stamp),
-            None => credit(input, &mut rows, &mut plan, stamp),
+            Some(pivot) => announce(input, pivot, rows, stamp),
+            None => credit(input, rows, &mut plan, stamp),
         };
         plan.outcomes.push(outcome);
     }
-    plan.accounts = Plan::account_changes(accounts, &rows);
     plan
 }
 

@@ -23,7 +23,7 @@ use crate::domain::{
 };
 use crate::roles::Role;
 use crate::store::StoreError;
-use crate::turn::{Decision, GoesBy, Stored, transfers_of};
+use crate::turn::{Decision, Reads, Stored, transfers_of};
 use crate::worker::Step;
 use async_trait::async_trait;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -66,7 +66,12 @@ impl Step for Credit {
         self.context.turns.free(lane).await;
     }
 
-    async fn apply(&self, lane: Shard, batch: Arc<Vec<Input>>) -> Result<Vec<Outcome>, StoreError> {
+    async fn apply(
+        &self,
+        lane: Shard,
+        batch: Arc<Vec<Input>>,
+        _isolated: bool,
+    ) -> Result<Vec<Outcome>, StoreError> {
         self.context.turns.take(lane, Arc::new(Credits { batch })).await
     }
 }
@@ -86,19 +91,19 @@ impl Decision for Credits {
         transfers_of(&self.batch)
     }
 
-    fn goes_by(&self) -> GoesBy {
-        GoesBy::Pivots
+    fn reads(&self) -> Reads {
+        Reads { pivots: self.transfers(), ..Reads::default() }
     }
 
     /// The pivots are read only where one was there already, and could not be inserted.
     fn decide(
         &self,
-        accounts: &BTreeMap<AccountId, AccountRow>,
+        rows: &mut BTreeMap<AccountId, AccountRow>,
         stored: Option<&Stored>,
         stamp: &Stamp,
     ) -> Plan {
         let none = HashMap::new();
         let pivots = stored.map_or(&none, |stored| &stored.pivots);
-        decide(&self.batch, accounts, pivots, stamp)
+        decide(&self.batch, rows, pivots, stamp)
     }
 }

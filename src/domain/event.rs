@@ -169,6 +169,8 @@ pub struct Event {
     pub reason: Option<Reason>,
     /// The account row that the step changed, if it changed one.
     pub account: Option<AccountSnapshot>,
+    /// With an end, the destination's row where the same transaction paid it.
+    pub destination_account: Option<AccountSnapshot>,
     /// With `transfer.requested` only.
     pub request: Option<RequestDetails>,
     /// W3C trace context; travels as a header, not in the value.
@@ -230,6 +232,8 @@ struct WireEvent<'a> {
     reason: Option<Reason>,
     #[serde(skip_serializing_if = "Option::is_none", default, borrow)]
     account: Option<WireAccount<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none", default, borrow)]
+    destination_account: Option<WireAccount<'a>>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     request: Option<Cow<'a, RequestDetails>>,
 }
@@ -243,6 +247,11 @@ impl Event {
     /// `{transfer id}/{type}`: the same on every repeat of this event.
     pub fn ce_id(&self) -> String {
         format!("{}/{}", self.terms.id, self.kind.as_str())
+    }
+
+    /// The account rows that it carries.
+    pub fn accounts(&self) -> impl Iterator<Item = &AccountSnapshot> {
+        self.account.iter().chain(&self.destination_account)
     }
 
     /// The record's value.
@@ -265,6 +274,7 @@ impl Event {
             },
             reason: self.reason,
             account: self.account.as_ref().map(WireAccount::from),
+            destination_account: self.destination_account.as_ref().map(WireAccount::from),
             request: self.request.as_ref().map(Cow::Borrowed),
         };
         serde_json::to_vec(&wire).expect("an event holds only strings and integers")
@@ -280,6 +290,9 @@ impl Event {
             return Err(newer_or_malformed(value, "unknown version"));
         }
         let malformed = |what: &str| EventError::Malformed(what.to_owned());
+        let snapshot = |account: WireAccount<'_>| {
+            account.into_snapshot().ok_or_else(|| malformed("account amounts"))
+        };
         let transfer = wire.transfer;
         let amount = Money::parse(&transfer.amount, transfer.currency)
             .map_err(|error| EventError::Malformed(error.to_string()))?;
@@ -303,10 +316,8 @@ impl Event {
                 reverses: transfer.reverses,
             },
             reason: wire.reason,
-            account: wire
-                .account
-                .map(|account| account.into_snapshot().ok_or_else(|| malformed("account amounts")))
-                .transpose()?,
+            account: wire.account.map(snapshot).transpose()?,
+            destination_account: wire.destination_account.map(snapshot).transpose()?,
             request: wire.request.map(Cow::into_owned),
             traceparent: None,
         })
@@ -425,6 +436,7 @@ mod tests {
                 held: minor,
                 version: 9,
             }),
+            destination_account: None,
             request: None,
             traceparent: None,
         }
@@ -432,8 +444,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_encoded_is_decoded(minor in 1..=crate::domain::MAX_AMOUNT, code in 1_i64..=7, attempt: u32) {
-            let event = event(EventType::from_code(code).unwrap(), minor, attempt);
+        fn what_is_encoded_is_decoded(minor in 1..=crate::domain::MAX_AMOUNT, code in 1_i64..=7, attempt: u32, both: bool) {
+            let mut event = event(EventType::from_code(code).unwrap(), minor, attempt);
+            event.destination_account = event.account.clone().filter(|_| both);
             prop_assert_eq!(Event::decode(&event.encode()), Ok(event));
         }
 

@@ -101,6 +101,7 @@ impl Stamp {
             terms: terms.clone(),
             reason: None,
             account: None,
+            destination_account: None,
             request: None,
             traceparent: None,
         }
@@ -141,7 +142,22 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Takes the changed rows over into [`Plan::accounts`].
+    /// Writes and says what another one does, too; the accounts are added up once all is decided.
+    pub fn add(&mut self, other: Self) {
+        let Self { accounts, transfers, entries, reversed, quarantine, outcomes } = other;
+        self.accounts.extend(accounts);
+        self.transfers.extend(transfers);
+        self.entries.extend(entries);
+        for (original, change) in reversed {
+            *self.reversed.entry(original).or_default() += change;
+        }
+        for (account, suspicion) in quarantine {
+            self.quarantine.entry(account).or_insert(suspicion);
+        }
+        self.outcomes.extend(outcomes);
+    }
+
+    /// The rows that changed, as [`Plan::accounts`].
     pub fn account_changes(
         before: &BTreeMap<AccountId, AccountRow>,
         after: &BTreeMap<AccountId, AccountRow>,
@@ -245,16 +261,37 @@ pub struct StageWrite {
     pub terms: Terms,
     /// The state that the row must have.
     pub from: State,
-    /// The state that it gets; [`State::may_become`] holds.
+    /// The state that it gets.
     pub to: State,
     /// Why, where it is rejected or cancelled.
     pub reason: Option<Reason>,
-    /// For a hold: when it may be given up.
+    /// Where it is held, and be it on the way to its end: when the hold may be given up.
     pub hold_deadline: Option<Timestamp>,
-    /// When: the transaction's time. Written as `held_at` or `completed_at`.
+    /// When: the transaction's time. Written as `held_at`, `completed_at` or both.
     pub at: Timestamp,
     /// What caused it.
     pub cause: Cause,
+}
+
+impl StageWrite {
+    /// From REQUESTED to an end by way of HELD, in one transaction.
+    pub fn passes_hold(&self) -> bool {
+        self.from == State::Requested && self.to.is_final() && self.hold_deadline.is_some()
+    }
+
+    /// Whether transfers may move on like this.
+    pub fn is_allowed(&self) -> bool {
+        if self.passes_hold() {
+            self.from.may_become(State::Held) && State::Held.may_become(self.to)
+        } else {
+            self.from.may_become(self.to)
+        }
+    }
+
+    /// This hold and the end that follows it in the same transaction, which one event caused, as one.
+    pub fn and_ends(&mut self, end: &Self) {
+        (self.to, self.reason) = (end.to, end.reason);
+    }
 }
 
 /// Which side of a transfer an entry is.

@@ -10,21 +10,20 @@ use std::time::Duration;
 #[cfg(test)]
 mod tests;
 
-/// Decides a batch in order. Without `stored` every transfer is taken to be REQUESTED: the writes
+/// Decides a batch in order, changing the rows. Without `stored` every transfer is taken to be REQUESTED: the writes
 /// then fail their count where one is not, and the batch is decided again with the rows. So it is
 /// where an invariant seems violated ([`Plan::may_be_written_unread`]).
 pub fn decide(
     batch: &[Input],
-    accounts: &BTreeMap<AccountId, AccountRow>,
+    rows: &mut BTreeMap<AccountId, AccountRow>,
     stored: Option<&HashMap<TransferId, TransferRow>>,
     stamp: &Stamp,
     hold_timeout: Duration,
 ) -> Plan {
-    let mut rows = accounts.clone();
     let mut plan = Plan::default();
     for input in batch {
         let outcome = match standing(input, stored) {
-            Standing::Requested => hold(input, &mut rows, &mut plan, stamp, hold_timeout),
+            Standing::Requested => hold(input, rows, &mut plan, stamp, hold_timeout),
             Standing::Held => {
                 let account = rows.get(&input.event.terms.source);
                 Outcome::Emit(stamp.following(input, EventType::Held, None, account))
@@ -37,7 +36,6 @@ pub fn decide(
         };
         plan.outcomes.push(outcome);
     }
-    plan.accounts = Plan::account_changes(accounts, &rows);
     plan
 }
 

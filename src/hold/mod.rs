@@ -1,8 +1,9 @@
 //! Step 3, hold: the amount is set aside at the source, or the transfer is refused.
 //!
-//! State before: REQUESTED. State after: HELD, or REJECTED. One transaction a batch on the
-//! source's shard: the sources' rows are locked in id order, decided on in the order of the
-//! events, and written with exact counts.
+//! State before: REQUESTED. State after: HELD, or REJECTED; where the destination is on the same
+//! shard, the transfer's end (`onward.rs`). One transaction a batch on the source's shard: the rows
+//! of the accounts are locked in id order, decided on in the order of the events, and written with
+//! exact counts.
 
 #![warn(
     clippy::cast_possible_truncation,
@@ -12,17 +13,17 @@
 )]
 
 mod decide;
-
-pub use decide::decide;
+mod onward;
 
 use crate::broker::Topic;
 use crate::context::Context;
 use crate::domain::{
-    AccountId, AccountRow, Event, EventType, Input, Outcome, Plan, Shard, Stamp, TransferId,
+    AccountId, AccountRow, Event, EventType, Input, Outcome, Plan, Shard, Stamp, Terms, TransferId,
 };
 use crate::roles::Role;
+use crate::routing::ShardMap;
 use crate::store::StoreError;
-use crate::turn::{Decision, GoesBy, Stored, transfers_of};
+use crate::turn::{Decision, Reads, Stored, transfers_of};
 use crate::worker::Step;
 use async_trait::async_trait;
 use std::collections::{BTreeMap, BTreeSet};
@@ -62,13 +63,27 @@ impl Step for Hold {
         false
     }
 
+    /// A hold may be a transfer's whole way.
+    fn most(&self, batch: usize) -> usize {
+        2 * batch
+    }
+
     async fn ready(&self, lane: Shard) {
         self.context.turns.free(lane).await;
     }
 
-    async fn apply(&self, lane: Shard, batch: Arc<Vec<Input>>) -> Result<Vec<Outcome>, StoreError> {
+    async fn apply(
+        &self,
+        lane: Shard,
+        batch: Arc<Vec<Input>>,
+        isolated: bool,
+    ) -> Result<Vec<Outcome>, StoreError> {
         let timeout = self.context.policy.hold_timeout;
-        self.context.turns.take(lane, Arc::new(Holds { batch, timeout })).await
+        let map = (!isolated).then(|| self.context.store.map().clone());
+        let holds = Holds { batch, timeout, map };
+        let outcomes = self.context.turns.take(lane, Arc::new(holds)).await?;
+        self.context.wake.finals_written();
+        Ok(outcomes)
     }
 }
 
@@ -78,28 +93,47 @@ pub struct Holds {
     pub batch: Arc<Vec<Input>>,
     /// How long a hold stands before it may be given up.
     pub timeout: Duration,
+    /// Where accounts are, so that what stays on a shard goes on to its end at once. Without it
+    /// every transfer is left to the next step, which sees to an account of its own.
+    pub map: Option<ShardMap>,
+}
+
+impl Holds {
+    /// Whether the destination is where the source is.
+    fn stays(&self, terms: &Terms) -> bool {
+        self.map
+            .as_ref()
+            .is_some_and(|map| map.shard_of_transfer(terms.id) == map.shard_of(&terms.destination))
+    }
+
+    fn staying(&self) -> impl Iterator<Item = &Terms> {
+        self.batch.iter().map(|input| &input.event.terms).filter(|terms| self.stays(terms))
+    }
 }
 
 impl Decision for Holds {
     fn accounts(&self) -> BTreeSet<AccountId> {
-        self.batch.iter().map(|input| input.event.terms.source.clone()).collect()
+        let sources = self.batch.iter().map(|input| input.event.terms.source.clone());
+        sources.chain(self.staying().map(|terms| terms.destination.clone())).collect()
     }
 
     fn transfers(&self) -> Vec<TransferId> {
         transfers_of(&self.batch)
     }
 
-    fn goes_by(&self) -> GoesBy {
-        GoesBy::Transfers
+    fn reads(&self) -> Reads {
+        let pivots = self.staying().map(|terms| terms.id).collect();
+        Reads { transfers: self.transfers(), pivots }
     }
 
     fn decide(
         &self,
-        accounts: &BTreeMap<AccountId, AccountRow>,
+        rows: &mut BTreeMap<AccountId, AccountRow>,
         stored: Option<&Stored>,
         stamp: &Stamp,
     ) -> Plan {
-        let stored = stored.map(|stored| &stored.transfers);
-        decide(&self.batch, accounts, stored, stamp, self.timeout)
+        let transfers = stored.map(|stored| &stored.transfers);
+        let plan = decide::decide(&self.batch, rows, transfers, stamp, self.timeout);
+        onward::decide(plan, &self.batch, |terms| self.stays(terms), rows, stored, stamp)
     }
 }

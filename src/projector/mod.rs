@@ -7,7 +7,9 @@
 
 use crate::broker::Topic;
 use crate::context::Context;
-use crate::domain::{AccountId, AccountRow, Event, EventType, Input, Outcome, Shard};
+use crate::domain::{
+    AccountId, AccountRow, AccountSnapshot, Event, EventType, Input, Outcome, Shard,
+};
 use crate::roles::Role;
 use crate::store::{BalanceRow, StoreError};
 use crate::turn::newest;
@@ -72,7 +74,7 @@ impl Step for Projector {
     }
 
     fn account<'e>(&self, event: &'e Event) -> Option<&'e AccountId> {
-        event.account.as_ref().map(|account| &account.id)
+        event.accounts().next().map(|account| &account.id)
     }
 
     fn lets_go(&self, _own_shard: bool) -> bool {
@@ -91,17 +93,25 @@ impl Step for Projector {
         self.context.projections.free(lane).await;
     }
 
-    async fn apply(&self, lane: Shard, batch: Arc<Vec<Input>>) -> Result<Vec<Outcome>, StoreError> {
-        let rows = newest(batch.iter().filter_map(projection));
+    async fn apply(
+        &self,
+        lane: Shard,
+        batch: Arc<Vec<Input>>,
+        _isolated: bool,
+    ) -> Result<Vec<Outcome>, StoreError> {
+        let rows = newest(batch.iter().flat_map(|input| projections(&input.event)));
         self.context.projections.write(lane, rows, batch.len()).await?;
         Ok(vec![Outcome::Done; batch.len()])
     }
 }
 
-/// The row that an event carries, as it is projected.
-pub fn projection(input: &Input) -> Option<BalanceRow> {
-    let account = input.event.account.as_ref()?;
-    let row = AccountRow {
+/// The rows that an event carries, all of accounts of one shard, as they are projected.
+pub fn projections(event: &Event) -> impl Iterator<Item = BalanceRow> {
+    event.accounts().map(|account| BalanceRow { row: projected(account), as_of: event.at })
+}
+
+fn projected(account: &AccountSnapshot) -> AccountRow {
+    AccountRow {
         id: account.id.clone(),
         currency: account.currency,
         kind: account.kind,
@@ -111,8 +121,7 @@ pub fn projection(input: &Input) -> Option<BalanceRow> {
         posted: account.posted,
         held: account.held,
         version: account.version,
-    };
-    Some(BalanceRow { row, as_of: input.event.at })
+    }
 }
 
 /// Goes through the accounts of the shard, page by page, for ever.

@@ -20,7 +20,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// Rows read at once; each holds the records of a group commit.
-const ROWS: u32 = 8;
+const ROWS: u32 = 4;
 /// Acknowledged rows that may wait to be marked before publishing waits for them.
 const MOST_UNMARKED: usize = 512;
 /// The longest pause of a relay that nobody tells of rows, as a multiple of the shortest.
@@ -126,6 +126,7 @@ impl Relay {
                 self.wait(stop).await;
                 continue;
             }
+            let all = rows.len() < ROWS as usize;
             let ids: Vec<u64> = rows.iter().map(|row| row.id).collect();
             crash::at(Role::Relay, Place::Read);
             self.send(&*producer, rows).await?;
@@ -133,6 +134,9 @@ impl Relay {
             self.published = true;
             self.acknowledged.extend(ids);
             self.mark().await?;
+            if all {
+                self.wait(stop).await;
+            }
         }
     }
 

@@ -5,7 +5,7 @@
 //! other, and a transaction costs as much as tens of transfers. Here they meet: the rows of all are
 //! locked in one order, each decides on what the one before it left, all is written together and
 //! committed once. A shard has one such transaction under way in a process; what is asked for
-//! meanwhile is the next one. After it the shard rests a little, the longer the more was in it, so
+//! meanwhile is the next one. After it the shard rests, the longer the more was in it and at most as long again, so
 //! that a busy machine makes few large transactions and not many small ones; whoever finds it at
 //! rest is let in at the end, whoever finds it idle does not wait.
 
@@ -29,13 +29,13 @@ pub struct Stored {
     pub pivots: HashMap<TransferId, Pivot>,
 }
 
-/// Which of the rows of its transfers a decision goes by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum GoesBy {
-    /// The transfers themselves: their source is on this shard.
-    Transfers,
-    /// Their pivots: their destination is.
-    Pivots,
+/// What is read for a decision about transfers that are not all new.
+#[derive(Debug, Default)]
+pub struct Reads {
+    /// Those whose source is on this shard: their rows.
+    pub transfers: Vec<TransferId>,
+    /// Those whose destination is: their pivots.
+    pub pivots: Vec<TransferId>,
 }
 
 /// What is to be decided about a batch of transfers, each there once.
@@ -46,15 +46,16 @@ pub trait Decision: Send + Sync + 'static {
     /// The transfers.
     fn transfers(&self) -> Vec<TransferId>;
 
-    /// What it reads of them where they are not new.
-    fn goes_by(&self) -> GoesBy;
+    /// What it goes by where they are not new.
+    fn reads(&self) -> Reads;
 
-    /// Decides: from the rows to what is written and said, with one outcome for each event. Without
+    /// Decides, changing the rows: what else is written, and what is said, with one outcome for each
+    /// event. Without
     /// `stored` nothing was read and every transfer is taken for new; the counts of the writes tell
     /// where that was wrong, and it is decided again with the rows.
     fn decide(
         &self,
-        accounts: &BTreeMap<AccountId, AccountRow>,
+        rows: &mut BTreeMap<AccountId, AccountRow>,
         stored: Option<&Stored>,
         stamp: &Stamp,
     ) -> Plan;

@@ -104,7 +104,7 @@ impl Serve for Projecting {
         }
     }
 
-    fn rest(&self, events: usize) -> Duration {
+    fn rest(&self, events: usize, _: Duration) -> Duration {
         match events {
             ..BUSY => SHORT_ROUND,
             BUSY..CROWDED => ROUND,

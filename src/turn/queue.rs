@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::sync::{Notify, mpsc};
+use tokio::time::Instant;
 
 /// What is done at a turn.
 #[async_trait]
@@ -21,8 +22,8 @@ pub(super) trait Serve: Send + Sync + 'static {
     /// Serves and answers them.
     async fn serve(&self, shard: Shard, turn: Vec<Self::Asked>);
 
-    /// How long the shard rests after so much work.
-    fn rest(&self, size: usize) -> Duration;
+    /// How long the shard rests after so much work, which took so long.
+    fn rest(&self, size: usize, took: Duration) -> Duration;
 }
 
 /// The shards' queues.
@@ -108,8 +109,9 @@ impl<S: Serve> Task<S> {
         while self.collect().await {
             self.door.close();
             let (turn, size) = self.serve.next(&mut self.waiting);
+            let began = Instant::now();
             self.serve.serve(self.shard, turn).await;
-            tokio::time::sleep(self.serve.rest(size)).await;
+            tokio::time::sleep(self.serve.rest(size, began.elapsed())).await;
             self.door.open();
         }
     }
@@ -158,7 +160,7 @@ mod tests {
             turn.into_iter().for_each(|(_, answer)| answer.send(()).unwrap());
         }
 
-        fn rest(&self, _: usize) -> Duration {
+        fn rest(&self, _: usize, _: Duration) -> Duration {
             Duration::from_millis(10)
         }
     }

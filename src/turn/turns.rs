@@ -11,10 +11,10 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
 
-/// A shard rests so long after a transaction, and so long for each event of it, up to a bound.
+/// A shard rests so long after a transaction, and so long for each event of it, but no longer than
+/// the transaction took.
 const REST: Duration = Duration::from_millis(3);
 const REST_AN_EVENT: Duration = Duration::from_micros(250);
-const LONGEST_REST: Duration = Duration::from_millis(100);
 /// Events from which on a transaction takes no further decision, and behind which the next one need
 /// not be waited for.
 const FULL: usize = 2000;
@@ -91,12 +91,12 @@ impl Serve for Deciding {
         }
     }
 
-    fn rest(&self, events: usize) -> Duration {
+    fn rest(&self, events: usize, took: Duration) -> Duration {
         if events >= FULL || !self.rests {
             return Duration::ZERO;
         }
         let events = u32::try_from(events).unwrap_or(u32::MAX);
-        (REST + REST_AN_EVENT.saturating_mul(events)).min(LONGEST_REST)
+        (REST + REST_AN_EVENT.saturating_mul(events)).min(took)
     }
 }
 
@@ -174,7 +174,7 @@ mod tests {
         let batch = numbers.iter().map(|number| input(kind, &terms(*number, "a", "b", 1)));
         let batch = Arc::new(batch.collect::<Vec<_>>());
         let decision: Arc<dyn Decision> = match kind {
-            EventType::Requested => Arc::new(Holds { batch, timeout: HOLD_TIMEOUT }),
+            EventType::Requested => Arc::new(Holds { batch, timeout: HOLD_TIMEOUT, map: None }),
             _ => Arc::new(Credits { batch }),
         };
         Asked { decision, answer: oneshot::channel().0 }

@@ -199,7 +199,7 @@ impl LaneTask {
         if lets_go && self.away && !own {
             give_up.cancel();
         }
-        let mut applied = self.apply(&batch.inputs, &give_up);
+        let mut applied = self.apply(&batch.inputs, false, &give_up);
         if !lets_go {
             let result = applied.await;
             return self.conclude(batch, joined(self.shard, result)).await;
@@ -219,10 +219,15 @@ impl LaneTask {
 
     /// The database works on, undisturbed: a query is never dropped. Errors that pass are ridden
     /// out until `give_up`.
-    fn apply(&self, inputs: &Arc<Vec<Input>>, give_up: &CancellationToken) -> Applied {
+    fn apply(
+        &self,
+        inputs: &Arc<Vec<Input>>,
+        isolated: bool,
+        give_up: &CancellationToken,
+    ) -> Applied {
         let inputs = Arc::clone(inputs);
         let (step, shard, give_up) = (Arc::clone(&self.shared.step), self.shard, give_up.clone());
-        tokio::spawn(async move { apply_until(step, shard, inputs, give_up).await })
+        tokio::spawn(async move { apply_until(step, shard, inputs, isolated, give_up).await })
     }
 
     /// While the shard hangs, events that have waited long enough are let go; what the
@@ -284,7 +289,7 @@ impl LaneTask {
         for (input, delivered) in batch.inputs.iter().zip(batch.delivered) {
             let inputs = Arc::new(vec![input.clone()]);
             let alone = Batch { inputs, delivered: vec![delivered], copies: Vec::new() };
-            let applied = self.apply(&alone.inputs, &CancellationToken::new()).await;
+            let applied = self.apply(&alone.inputs, true, &CancellationToken::new()).await;
             let result = joined(self.shard, applied);
             let outcomes = match result {
                 Err(error) if suspicious(&error) => {
@@ -359,6 +364,7 @@ async fn apply_until(
     step: Arc<dyn Step>,
     shard: Shard,
     inputs: Arc<Vec<Input>>,
+    isolated: bool,
     give_up: CancellationToken,
 ) -> Result<Vec<Outcome>, StoreError> {
     let role = step.role().as_str();
@@ -367,7 +373,7 @@ async fn apply_until(
     let again = Seldom::unsaid();
     loop {
         let started = Instant::now();
-        let result = step.apply(shard, Arc::clone(&inputs)).await;
+        let result = step.apply(shard, Arc::clone(&inputs), isolated).await;
         metrics::histogram!("holdfast_step_seconds", "role" => role).record(started.elapsed());
         let error = match result {
             Ok(outcomes) => return Ok(outcomes),

@@ -54,6 +54,24 @@ pub const MUTATIONS: &[Mutation] = &[
         caught: Histories(200),
     },
     Mutation {
+        name: "says_nothing_of_an_end_that_stands",
+        hazard: 44,
+        file: "src/hold/onward.rs",
+        original: "if let Some(end) = end(input, rows, stored, stamp) {",
+        change: Text(
+            "if let Some(end) = end(input, rows, stored, stamp).filter(|_| !planted!()) {",
+        ),
+        caught: Histories(300),
+    },
+    Mutation {
+        name: "pays_what_stays_without_taking_it",
+        hazard: 0,
+        file: "src/hold/onward.rs",
+        original: "plan.add(committed);",
+        change: Statements("drop(committed);"),
+        caught: Histories(20),
+    },
+    Mutation {
         name: "cancels_without_writing_the_pivot",
         hazard: 2,
         file: "src/cancel.rs",

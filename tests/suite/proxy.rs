@@ -128,6 +128,7 @@ async fn carry(
     mut line: watch::Receiver<Line>,
 ) {
     let (mut up, mut down) = ([0; 65536], [0; 65536]);
+    let mut silenced = false;
     loop {
         let (works, delay) = match *line.borrow_and_update() {
             Line::Up | Line::Full => (true, Duration::ZERO),
@@ -138,7 +139,7 @@ async fn carry(
         tokio::select! {
             Ok(()) = line.changed() => {}
             Ok(read) = client.read(&mut up), if works => {
-                let commit = up[..read].ends_with(b"\x03COMMIT");
+                let commit = up[..read].ends_with(b"COMMIT");
                 let mode = if commit { mode.load(Ordering::SeqCst) } else { 0 };
                 if read == 0 || mode == Commits::LoseRequest as u8 {
                     return;
@@ -150,12 +151,16 @@ async fn carry(
                 if mode != 0 {
                     assert_ne!(server.read(&mut down).await.unwrap(), 0, "the answer");
                 }
+                // A text of several statements has several answers; the server is left to end it.
                 if mode == Commits::LoseAnswer as u8 {
+                    let _ = client.shutdown().await;
+                    while server.read(&mut down).await.is_ok_and(|read| read > 0) {}
                     return;
                 }
+                silenced |= mode == Commits::Silence as u8;
             }
             Ok(read) = server.read(&mut down), if works => {
-                if read == 0 || client.write_all(&down[..read]).await.is_err() {
+                if read == 0 || !silenced && client.write_all(&down[..read]).await.is_err() {
                     return;
                 }
             }

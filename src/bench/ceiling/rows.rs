@@ -13,7 +13,7 @@ use crate::domain::{
     TransferId,
 };
 use crate::hold::Holds;
-use crate::projector::projection;
+use crate::projector::projections;
 use crate::random;
 use crate::routing::slot_of;
 use crate::store::mysql::{MySqlSettings, MySqlStore, migrate};
@@ -116,7 +116,9 @@ impl Rows {
                 spawn(&mut tasks, stage.clone().credit(*destination, inbox, next));
             }
             let (to_hold, requested) = mpsc::channel(WAITING);
-            spawn(&mut tasks, stage.clone().hold(*shard, requested, credits, project));
+            let counted = Arc::clone(&self.committed);
+            let next = (credits, project, counted);
+            spawn(&mut tasks, stage.clone().hold(*shard, requested, next));
             let (to_relay, accepted) = mpsc::channel(WAITING);
             spawn(&mut tasks, stage.clone().relay(*shard, accepted, to_hold));
             spawn(&mut tasks, stage.clone().accept(*shard, Arc::clone(&self.accounts), to_relay));
@@ -198,13 +200,15 @@ impl Stage {
         self,
         shard: Shard,
         mut requested: mpsc::Receiver<Vec<Event>>,
-        credits: Vec<Batches>,
-        project: Projections,
+        (credits, project, counted): (Vec<Batches>, Projections, Arc<AtomicU64>),
     ) -> anyhow::Result<()> {
         let mut waiting = Waiting::default();
         while let Some(batch) = waiting.take(&mut requested, self.batch).await {
-            let held = self.apply(shard, Kind::Hold, batch).await?;
-            project.send(&held).await?;
+            let said = self.apply(shard, Kind::Hold, batch).await?;
+            project.send(&said).await?;
+            let (held, ended): (Vec<Event>, Vec<Event>) =
+                said.into_iter().partition(|event| event.kind == EventType::Held);
+            self.count(&ended, &counted);
             let map = self.store.map();
             let mut by_shard: BTreeMap<Shard, Vec<Event>> = BTreeMap::new();
             for event in held {
@@ -242,11 +246,15 @@ impl Stage {
         let mut waiting = Waiting::default();
         while let Some(batch) = waiting.take(&mut credited, self.batch).await {
             let committed = self.apply(shard, Kind::Commit, batch).await?;
-            counted.fetch_add(committed.len() as u64, Ordering::Relaxed);
-            self.room.add_permits(committed.len());
+            self.count(&committed, &counted);
             project.send(&committed).await?;
         }
         Ok(())
+    }
+
+    fn count(&self, committed: &[Event], counted: &AtomicU64) {
+        counted.fetch_add(committed.len() as u64, Ordering::Relaxed);
+        self.room.add_permits(committed.len());
     }
 
     async fn project(
@@ -256,7 +264,7 @@ impl Stage {
     ) -> anyhow::Result<()> {
         let mut waiting = Waiting::default();
         while let Some(batch) = waiting.take(&mut said, self.batch).await {
-            let rows = newest(batch.iter().filter_map(projection));
+            let rows = newest(batch.iter().flat_map(|input| projections(&input.event)));
             self.store.project_balances(shard, &rows).await?;
         }
         Ok(())
@@ -271,7 +279,8 @@ impl Stage {
         let decision: Arc<dyn Decision> = match kind {
             Kind::Hold => {
                 let timeout = Policy::default().hold_timeout;
-                Arc::new(Holds { batch: Arc::new(batch), timeout })
+                let map = Some(self.store.map().clone());
+                Arc::new(Holds { batch: Arc::new(batch), timeout, map })
             }
             Kind::Credit => Arc::new(Credits { batch: Arc::new(batch) }),
             Kind::Commit => {
@@ -280,9 +289,12 @@ impl Stage {
             }
         };
         let outcomes = self.turns.take(shard, decision).await?;
+        let moved = |event: &Event| {
+            matches!(event.kind, EventType::Held | EventType::Credited | EventType::Committed)
+        };
         let event = |outcome| match outcome {
-            Outcome::Emit(event) => Ok(event),
-            Outcome::Done | Outcome::LetGo(_) | Outcome::Dead { .. } => {
+            Outcome::Emit(event) if moved(&event) => Ok(event),
+            Outcome::Emit(_) | Outcome::Done | Outcome::LetGo(_) | Outcome::Dead { .. } => {
                 bail!("{kind:?} of shard {shard} did not move a transfer on: {outcome:?}")
             }
         };
@@ -324,7 +336,7 @@ impl Projections {
     async fn send(&self, events: &[Event]) -> anyhow::Result<()> {
         let mut by_shard: BTreeMap<Shard, Vec<Event>> = BTreeMap::new();
         for event in events {
-            let Some(account) = &event.account else { continue };
+            let Some(account) = event.accounts().next() else { continue };
             let shard = self.store.map().shard_of(&account.id);
             by_shard.entry(shard).or_default().push(event.clone());
         }

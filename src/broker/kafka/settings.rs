@@ -61,8 +61,8 @@ const CONSUMER: [(&str, &str); 11] = [
     // Memory: a process has one consumer a role and shard.
     ("queued.min.messages", "1000"),
     ("queued.max.messages.kbytes", "1024"),
-    ("fetch.max.bytes", "8388608"),
-    ("max.partition.fetch.bytes", "1048576"),
+    ("fetch.max.bytes", "2097152"),
+    ("max.partition.fetch.bytes", "524288"),
     // The same partition of all topics goes to the same member: it meets the same accounts in all
     // of them, and members do not wait for each other's row locks. It is an eager assignor, and
     // deliberately so: with a cooperative one, offsets that are committed during a rebalance can

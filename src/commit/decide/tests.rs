@@ -16,7 +16,10 @@ const CREDITED: PivotDecision = PivotDecision::Credited;
 const REFUSED: PivotDecision = PivotDecision::Refused(Reason::HoldTimeout);
 
 fn decide_now(batch: &[Settled], accounts: &Rows, stored: Option<&Stored>) -> Plan {
-    decide(batch, accounts, stored, &stamp())
+    let mut now = accounts.clone();
+    let mut plan = decide(batch, &mut now, stored, &stamp());
+    plan.accounts = Plan::account_changes(accounts, &now);
+    plan
 }
 
 /// A transfer whose pivot was read.

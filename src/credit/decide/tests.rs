@@ -11,7 +11,10 @@ use proptest::prelude::*;
 type Pivots = HashMap<TransferId, Pivot>;
 
 fn decide_now(batch: &[Input], accounts: &Rows, pivots: &Pivots) -> Plan {
-    decide(batch, accounts, pivots, &stamp())
+    let mut now = accounts.clone();
+    let mut plan = decide(batch, &mut now, pivots, &stamp());
+    plan.accounts = Plan::account_changes(accounts, &now);
+    plan
 }
 
 /// The pivot of a transfer as its destination's shard keeps it.

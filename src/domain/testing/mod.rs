@@ -141,6 +141,7 @@ pub fn says(
         terms: input.event.terms.clone(),
         reason,
         account,
+        destination_account: None,
         request: None,
         traceparent: input.event.traceparent.clone(),
     })

@@ -10,7 +10,10 @@ use crate::domain::{AccountSnapshot, Cause, MAX_AMOUNT, Money};
 use proptest::prelude::*;
 
 fn decide_now(batch: &[Input], accounts: &Rows, stored: Option<&Stored>) -> Plan {
-    decide(batch, accounts, stored, &stamp(), HOLD_TIMEOUT)
+    let mut now = accounts.clone();
+    let mut plan = decide(batch, &mut now, stored, &stamp(), HOLD_TIMEOUT);
+    plan.accounts = Plan::account_changes(accounts, &now);
+    plan
 }
 
 fn all_requested(batch: &[Input]) -> Stored {

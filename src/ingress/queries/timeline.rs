@@ -96,7 +96,14 @@ impl<'a> Scene<'a> {
         };
         let event = self.event(name, pivot.at, stage, pivot.cause);
         let event = TimelineEvent { shard: self.destination, detail, ..event };
-        self.caused(event, EventType::Held)
+        self.caused(event, if self.at_once() { EventType::Requested } else { EventType::Held })
+    }
+
+    /// Held and ended in one transaction, for its accounts are on one shard: what caused the hold
+    /// caused it all.
+    fn at_once(&self) -> bool {
+        let row = &self.transfer.row;
+        self.source == self.destination && row.held_at.is_some() && row.held_at == row.completed_at
     }
 
     fn completed(&self, pivot: Option<&EntryRow>) -> Option<TimelineEvent> {
@@ -108,7 +115,11 @@ impl<'a> Scene<'a> {
                 Some(pivot) => pivot.outcome.is_ok(),
                 None => row.state == State::Committed,
             };
-            let cause = if credited { EventType::Credited } else { EventType::Refused };
+            let cause = match credited {
+                _ if self.at_once() => EventType::Requested,
+                true => EventType::Credited,
+                false => EventType::Refused,
+            };
             self.caused(self.event(name, at, "commit", self.transfer.final_cause), cause)
         } else {
             let stage = row.reason.map_or("hold", |reason| refusing_stage(reason, "hold"));

@@ -151,7 +151,12 @@ impl Evidence {
     }
 
     fn note_account(&mut self, context: &Context, scope: &Scope, event: &Event) {
-        let Some(snapshot) = &event.account else { return };
+        for snapshot in event.accounts() {
+            self.note_snapshot(context, scope, snapshot);
+        }
+    }
+
+    fn note_snapshot(&mut self, context: &Context, scope: &Scope, snapshot: &AccountSnapshot) {
         if !scope.lost.contains(&context.store.map().shard_of(&snapshot.id)) {
             return;
         }

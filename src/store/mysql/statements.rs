@@ -111,15 +111,8 @@ pub(super) const STATEMENTS: Statements = Statements {
         )
     ),
     // Assignments are made from left to right: the version that is compared comes last.
-    project_balances: concat!(
-        "INSERT INTO balances (account_id, currency, kind, status, overdraft_limit, posted, held, \
-         version, as_of) SELECT v.id, v.currency, v.kind, v.status, v.overdraft_limit, v.posted, \
-         v.held, v.version, v.as_of FROM ",
-        batch!(
-            id id 0, currency id 1, kind int 2, status int 3, overdraft_limit int 4,
-            posted int 5, held int 6, version int 7, as_of int 8
-        ),
-        " ON DUPLICATE KEY UPDATE \
+    project_balances: "INSERT INTO balances (account_id, currency, kind, status, overdraft_limit, posted, held, \
+         version, as_of) VALUES ? AS v ON DUPLICATE KEY UPDATE \
          currency = IF(v.version >= balances.version, v.currency, balances.currency), \
          kind = IF(v.version >= balances.version, v.kind, balances.kind), \
          status = IF(v.version >= balances.version, v.status, balances.status), \
@@ -128,8 +121,7 @@ pub(super) const STATEMENTS: Statements = Statements {
          posted = IF(v.version >= balances.version, v.posted, balances.posted), \
          held = IF(v.version >= balances.version, v.held, balances.held), \
          as_of = IF(v.version >= balances.version, v.as_of, balances.as_of), \
-         version = GREATEST(v.version, balances.version)"
-    ),
+         version = GREATEST(v.version, balances.version)",
 
     forget_balances: concat!(
         "DELETE b FROM ",
@@ -166,6 +158,7 @@ pub(super) const STATEMENTS: Statements = Statements {
         " STRAIGHT_JOIN transaction_status t FORCE INDEX (PRIMARY) ON t.id = UNHEX(v.id) \
          AND t.source = v.source AND t.amount = v.amount AND t.currency = v.currency \
          AND t.state = ? SET t.state = ?, t.reason = ?, t.completed_at = ?, \
+         t.held_at = COALESCE(?, t.held_at), t.hold_deadline = COALESCE(?, t.hold_deadline), \
          t.hold_offset = IF(?, COALESCE(v.offset, -1), t.hold_offset), \
          t.hold_attempt = IF(?, v.attempt, t.hold_attempt), \
          t.final_offset = COALESCE(v.offset, -1), t.final_attempt = v.attempt"
@@ -184,18 +177,9 @@ pub(super) const STATEMENTS: Statements = Statements {
         batch!(id hex 0),
         " STRAIGHT_JOIN transaction_status t FORCE INDEX (PRIMARY) ON t.id = UNHEX(v.id)"
     ),
-    insert_transfers: concat!(
-        "INSERT INTO transaction_status (id, source, destination, amount, currency, state, \
-         reverses, client, idempotency_key, description, reference, metadata, requested_at) \
-         SELECT UNHEX(v.id), v.source, v.destination, v.amount, v.currency, 1, \
-         UNHEX(v.reverses), v.client, v.idempotency_key, v.description, v.reference, v.metadata, \
-         v.requested_at FROM ",
-        batch!(
-            id hex 0, source id 1, destination id 2, amount int 3, currency id 4, reverses hex 5,
-            client id 6, idempotency_key id 7, description text 8, reference text 9,
-            metadata text 10, requested_at int 11
-        )
-    ),
+    insert_transfers: "INSERT INTO transaction_status (id, source, destination, amount, currency, state, \
+        reverses, client, idempotency_key, description, reference, metadata, requested_at) \
+        VALUES ?",
     claims: concat!(
         "SELECT k.source, k.client, k.idempotency_key, k.transfer_id, k.fingerprint, \
          k.fingerprint_version FROM ",
@@ -203,15 +187,8 @@ pub(super) const STATEMENTS: Statements = Statements {
         " STRAIGHT_JOIN idempotency_keys k FORCE INDEX (PRIMARY) ON k.source = v.source \
          AND k.client = v.client AND k.idempotency_key = v.idempotency_key"
     ),
-    insert_claims: concat!(
-        "INSERT INTO idempotency_keys (source, client, idempotency_key, transfer_id, fingerprint, \
-         fingerprint_version) SELECT v.source, v.client, v.idempotency_key, UNHEX(v.transfer_id), \
-         UNHEX(v.fingerprint), v.fingerprint_version FROM ",
-        batch!(
-            source id 0, client id 1, idempotency_key id 2, transfer_id hex 3, fingerprint hex 4,
-            fingerprint_version int 5
-        )
-    ),
+    insert_claims: "INSERT INTO idempotency_keys (source, client, idempotency_key, transfer_id, fingerprint, \
+        fingerprint_version) VALUES ?",
     delete_claims: concat!(
         "DELETE k FROM ",
         batch!(source id 0, client id 1, idempotency_key id 2, transfer_id hex 3),
@@ -248,17 +225,8 @@ pub(super) const STATEMENTS: Statements = Statements {
          AND e.side = 2 AND e.transfer_id >= ? AND e.transfer_id < ? \
          ORDER BY e.version DESC LIMIT ?"
     ),
-    insert_entries: concat!(
-        "INSERT INTO ledger_entries (transfer_id, side, account_id, counterparty, currency, \
-         amount, balance_after, version, reason, created_at, cause_offset, cause_attempt) \
-         SELECT UNHEX(v.transfer_id), v.side, v.account_id, v.counterparty, v.currency, v.amount, \
-         v.balance_after, v.version, v.reason, v.created_at, v.cause_offset, v.cause_attempt FROM ",
-        batch!(
-            transfer_id hex 0, side int 1, account_id id 2, counterparty id 3, currency id 4,
-            amount int 5, balance_after int 6, version int 7, reason int 8, created_at int 9,
-            cause_offset int 10, cause_attempt int 11
-        )
-    ),
+    insert_entries: "INSERT INTO ledger_entries (transfer_id, side, account_id, counterparty, currency, \
+        amount, balance_after, version, reason, created_at, cause_offset, cause_attempt) VALUES ?",
 
     lock_reversals: concat!(
         "INSERT INTO reversals (original, reversed) SELECT UNHEX(v.id), 0 FROM ",

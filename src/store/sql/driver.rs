@@ -1,6 +1,7 @@
 //! What the two databases have to say for themselves: how to reach a shard, how to run a text with
 //! arguments, and what an error means. Everything else is written once, over this.
 
+use super::cells::Packed;
 use super::connections::Connections;
 use super::statements::Statements;
 use crate::breaker::Breaker;
@@ -19,6 +20,8 @@ pub enum Arg {
     Int(i64),
     Text(String),
     Bytes(Vec<u8>),
+    /// Of a batch.
+    Rows(Packed),
 }
 
 impl From<i64> for Arg {
@@ -155,6 +158,11 @@ pub trait Driver: Send + Sync + 'static {
         Arg::Text(String::from_utf8(text).expect("serde_json writes UTF-8"))
     }
 
+    /// The rows of an insert as one argument, the first of its statement.
+    fn inserted<R: Serialize>(rows: impl IntoIterator<Item = R>) -> Arg {
+        Self::rows(rows)
+    }
+
     /// Database time: what a statement told of it, or the clock where the database has none with
     /// microseconds.
     fn time(told: Option<i64>) -> Timestamp;
@@ -165,8 +173,8 @@ pub trait Driver: Send + Sync + 'static {
         sql: &'static str,
     ) -> BoxFuture<'a, Result<Vec<Vec<Value>>, sqlx::Error>>;
 
-    /// Runs statements that were put into one text, until one fails, and counts the rows that they
-    /// answer.
+    /// Runs statements that were put into one text, until one fails, and counts those that did
+    /// not.
     fn together<'a>(
         conn: &'a mut <Self::Database as Database>::Connection,
         sql: String,

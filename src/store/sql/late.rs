@@ -1,6 +1,7 @@
-//! Writes that are sent together with the COMMIT, in one text and so in one round trip: each is
-//! followed by a question that fails where it did not change as many rows as it should have, and what
-//! follows a statement that fails is not run.
+//! Writes that are sent together with the COMMIT, in one text and so in one round trip. One that
+//! changes rows is followed by a question that fails where they were not as many as they should have
+//! been; one that inserts rows inserts all of them or fails itself. What follows a statement that
+//! fails is not run.
 
 use super::driver::{Arg, Texts};
 
@@ -9,16 +10,18 @@ pub(super) struct Late {
     /// With a placeholder for each argument and no other question mark.
     pub sql: &'static str,
     pub args: Vec<Arg>,
-    /// Rows that it must change.
-    pub rows: usize,
+    /// Rows that it must change; none for an insert.
+    pub rows: Option<usize>,
 }
 
-/// All of them as one text, with as many answers as there are writes.
-pub(super) fn script(texts: &Texts, writes: Vec<Late>) -> String {
+/// All of them as one text, and how many statements that are.
+pub(super) fn script(texts: &Texts, writes: Vec<Late>) -> (String, usize) {
+    let mut statements = 0;
     let bytes = |arg: &Arg| match arg {
         Arg::Null | Arg::Int(_) => 20,
         Arg::Text(text) => text.len() + text.len() / 16,
         Arg::Bytes(bytes) => 2 * bytes.len() + 3,
+        Arg::Rows(rows) => rows.len() + rows.len() / 2,
     };
     let length = |write: &Late| write.sql.len() + write.args.iter().map(bytes).sum::<usize>() + 80;
     let mut script = String::with_capacity(writes.iter().map(length).sum());
@@ -33,8 +36,12 @@ pub(super) fn script(texts: &Texts, writes: Vec<Late>) -> String {
         }
         assert!(args.next().is_none(), "a placeholder for each argument");
         script.push_str("; ");
-        (texts.count)(write.rows, &mut script);
-        script.push_str("; ");
+        statements += 1;
+        if let Some(rows) = write.rows {
+            (texts.count)(rows, &mut script);
+            script.push_str("; ");
+            statements += 1;
+        }
     }
-    script
+    (script, statements)
 }

@@ -110,9 +110,12 @@ impl<D: Driver> Link<D> {
         self.run(self.state, |conn| D::together(conn, sql, &mut answered)).await
     }
 
-    /// Runs statements that were put into one text and answer so many rows, and commits, all in one
-    /// round trip.
-    pub async fn commit_with(mut self, mut sql: String, rows: usize) -> Result<(), StoreError> {
+    /// Runs so many statements that were put into one text, and commits, all in one round trip.
+    pub async fn commit_with(
+        mut self,
+        mut sql: String,
+        statements: usize,
+    ) -> Result<(), StoreError> {
         if self.state != State::Open {
             return Err(self.gone());
         }
@@ -120,7 +123,7 @@ impl<D: Driver> Link<D> {
         let mut answered = 0;
         let sent = self.attempt(State::Idle, |conn| D::together(conn, sql, &mut answered)).await;
         match sent {
-            Err(Some(error)) if error.as_database_error().is_some() && answered < rows => {
+            Err(Some(error)) if error.as_database_error().is_some() && answered < statements => {
                 Err(store_error(&*self.driver, self.shard, &error))
             }
             sent => self.committed(sent),

@@ -5,6 +5,7 @@
 //! of [`Tx`](super::Tx), and `COMMIT`. A single read is one statement.
 
 mod audit;
+pub mod cells;
 pub mod columns;
 pub mod connections;
 mod decode;

@@ -40,8 +40,8 @@ pub(super) fn alike(writes: &[StageWrite]) -> BTreeMap<Step, Vec<&StageWrite>> {
     groups
 }
 
-/// The statement that writes one group. A refusal at hold is caused by what would have caused the
-/// hold, and is remembered as both.
+/// The statement that writes one group. What caused a refusal at hold, or a hold and its end in one,
+/// is remembered as both.
 pub(super) fn statement<D: Driver>(
     step: Step,
     writes: Vec<&StageWrite>,
@@ -57,9 +57,12 @@ pub(super) fn statement<D: Driver>(
         let args = vec![batch, from, step.at.into(), step.hold_deadline.into()];
         return (D::STATEMENTS.hold_transfers, args);
     }
+    let passes_hold = step.hold_deadline.is_some();
     let refused_at_hold = step.from == State::Requested.code() && step.to == State::Rejected.code();
-    let at_hold = Arg::Int(i64::from(refused_at_hold));
+    let at_hold = Arg::Int(i64::from(refused_at_hold || passes_hold));
+    let held_at = passes_hold.then_some(step.at);
     let (to, reason) = (Arg::Int(step.to), Arg::from(step.reason));
-    let args = vec![batch, from, to, reason, step.at.into(), at_hold.clone(), at_hold];
+    let hold = [held_at.into(), step.hold_deadline.into(), at_hold.clone(), at_hold];
+    let args = [batch, from, to, reason, step.at.into()].into_iter().chain(hold).collect();
     (D::STATEMENTS.end_transfers, args)
 }

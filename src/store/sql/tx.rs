@@ -7,8 +7,8 @@ use super::row::Row;
 use super::{decode, operations, outbox, projection, stages, statements, transfer_batch};
 use crate::broker::Record;
 use crate::domain::{
-    AccountChange, AccountId, AccountRow, EntryRow, Pivot, Plan, Shard, StageWrite, Suspicion,
-    Timestamp, TransferId, TransferRow,
+    AccountChange, AccountId, AccountRow, EntryRow, Pivot, Plan, Shard, StageWrite, State,
+    Suspicion, Timestamp, TransferId, TransferRow,
 };
 use crate::routing::slot_of;
 use crate::store::{
@@ -53,8 +53,8 @@ impl<D: Driver> SqlTx<D> {
     pub async fn finish(self) -> Result<(), StoreError> {
         match &D::TEXTS {
             Some(texts) if !self.late.is_empty() => {
-                let answers = self.late.len();
-                self.link.commit_with(script(texts, self.late), answers).await
+                let (text, statements) = script(texts, self.late);
+                self.link.commit_with(text, statements).await
             }
             _ => self.link.commit().await,
         }
@@ -62,7 +62,7 @@ impl<D: Driver> SqlTx<D> {
 
     /// A write that must change so many rows, sooner or later in this transaction: nobody needs its
     /// outcome before the COMMIT.
-    async fn write_late(
+    async fn update_late(
         &mut self,
         what: &str,
         rows: usize,
@@ -70,7 +70,7 @@ impl<D: Driver> SqlTx<D> {
         args: Vec<Arg>,
     ) -> Result<(), StoreError> {
         if D::TEXTS.is_some() {
-            self.late.push(Late { sql, args, rows });
+            self.late.push(Late { sql, args, rows: Some(rows) });
             return Ok(());
         }
         let changed = self.link.execute(sql, &args).await?;
@@ -78,7 +78,7 @@ impl<D: Driver> SqlTx<D> {
     }
 
     /// The same of a batch statement; nothing for an empty batch.
-    async fn write_batch_late<R: Serialize + Send>(
+    async fn update_batch_late<R: Serialize + Send>(
         &mut self,
         what: &str,
         sql: &'static str,
@@ -87,13 +87,34 @@ impl<D: Driver> SqlTx<D> {
         if rows.is_empty() {
             return Ok(());
         }
-        self.write_late(what, rows.len(), sql, vec![D::rows(rows)]).await
+        self.update_late(what, rows.len(), sql, vec![D::rows(rows)]).await
+    }
+
+    /// An insert, sooner or later in this transaction.
+    async fn insert_late(&mut self, sql: &'static str, args: Vec<Arg>) -> Result<(), StoreError> {
+        if D::TEXTS.is_some() {
+            self.late.push(Late { sql, args, rows: None });
+            return Ok(());
+        }
+        self.link.execute(sql, &args).await.map(drop)
+    }
+
+    /// The same of a batch statement; nothing for an empty batch.
+    async fn insert_batch_late<R: Serialize + Send>(
+        &mut self,
+        sql: &'static str,
+        rows: Vec<R>,
+    ) -> Result<(), StoreError> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        self.insert_late(sql, vec![D::inserted(rows)]).await
     }
 
     async fn send_late(&mut self) -> Result<(), StoreError> {
         match &D::TEXTS {
             Some(texts) if !self.late.is_empty() => {
-                let text = script(texts, std::mem::take(&mut self.late));
+                let (text, _) = script(texts, std::mem::take(&mut self.late));
                 self.link.together(text).await
             }
             _ => Ok(()),
@@ -128,8 +149,7 @@ impl<D: Driver> SqlTx<D> {
     pub async fn project(&mut self, rows: &[BalanceRow]) -> Result<(), StoreError> {
         let rows = projection::newest(rows);
         let batch = rows.into_values().map(projection::columns).collect();
-        self.execute_batch(D::STATEMENTS.project_balances, batch).await?;
-        Ok(())
+        self.insert_batch_late(D::STATEMENTS.project_balances, batch).await
     }
 }
 
@@ -189,8 +209,11 @@ impl<D: Driver> Tx for SqlTx<D> {
         Ok(entries.iter().filter_map(|entry| Some((entry.transfer, entry.pivot()?))).collect())
     }
 
+    /// All of them, or it fails.
     async fn insert_entries(&mut self, entries: &[EntryRow]) -> Result<u64, StoreError> {
-        self.execute_batch(D::STATEMENTS.insert_entries, entries_columns(entries)).await
+        self.insert_batch_late(D::STATEMENTS.insert_entries, entries_columns(entries)).await?;
+        self.send_late().await?;
+        Ok(entries.len() as u64)
     }
 
     /// Transfers come first, because it is their count that is short when an event is delivered
@@ -200,14 +223,14 @@ impl<D: Driver> Tx for SqlTx<D> {
         for (step, writes) in stages::alike(&plan.transfers) {
             let rows = writes.len();
             let (sql, args) = stages::statement::<D>(step, writes);
-            self.write_late("transfers", rows, sql, args).await?;
+            self.update_late("transfers", rows, sql, args).await?;
         }
         let accounts = change_columns(&plan.accounts);
-        self.write_batch_late("accounts", texts.write_accounts, accounts).await?;
+        self.update_batch_late("accounts", texts.write_accounts, accounts).await?;
         let entries = entries_columns(&plan.entries);
-        self.write_batch_late("entries", texts.insert_entries, entries).await?;
+        self.insert_batch_late(texts.insert_entries, entries).await?;
         let reversed = plan.reversed.iter().map(|(id, change)| (Hex::from(*id), *change)).collect();
-        self.write_batch_late("reversals", texts.add_reversed, reversed).await
+        self.update_batch_late("reversals", texts.add_reversed, reversed).await
     }
 
     async fn claims(&mut self, keys: &[ClaimKey]) -> Result<HashMap<ClaimKey, Claim>, StoreError> {
@@ -221,10 +244,10 @@ impl<D: Driver> Tx for SqlTx<D> {
         let mut ordered: Vec<&NewTransfer> = transfers.iter().collect();
         ordered.sort_unstable_by(|one, other| one.claim.cmp(&other.claim));
         let claims = ordered.iter().copied().map(claim_columns).collect();
-        self.write_batch_late("claims", D::STATEMENTS.insert_claims, claims).await?;
+        self.insert_batch_late(D::STATEMENTS.insert_claims, claims).await?;
         ordered.sort_unstable_by_key(|transfer| transfer.terms.id);
         let rows = ordered.into_iter().map(transfer_columns).collect();
-        self.write_batch_late("transfers", D::STATEMENTS.insert_transfers, rows).await
+        self.insert_batch_late(D::STATEMENTS.insert_transfers, rows).await
     }
 
     async fn insert_outbox(&mut self, records: &[Record]) -> Result<(), StoreError> {
@@ -233,7 +256,7 @@ impl<D: Driver> Tx for SqlTx<D> {
         }
         let count = i64::try_from(records.len()).unwrap_or(i64::MAX);
         let args = vec![self.now.into(), Arg::Int(count), Arg::Bytes(outbox::encode(records))];
-        self.write_late("outbox", 1, statements::INSERT_OUTBOX, args).await
+        self.insert_late(statements::INSERT_OUTBOX, args).await
     }
 
     async fn lock_reversed(
@@ -398,6 +421,7 @@ fn transfer_columns(transfer: &NewTransfer) -> impl Serialize + '_ {
         terms.destination.as_str(),
         terms.amount.minor(),
         terms.amount.currency(),
+        State::Requested.code(),
         terms.reverses.map(Hex::from),
         transfer.claim.client.as_str(),
         transfer.claim.key.as_str(),

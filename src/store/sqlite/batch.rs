@@ -4,8 +4,8 @@
 //! leave out rows whose first column is. Unpacking JSON with `json_each` would cost more than what is
 //! then done with the values.
 
-use super::cells::{Cell, Cells};
 use crate::store::sql::Arg;
+use crate::store::sql::cells::{Cell, Cells, Packed};
 use serde::Serialize;
 use sqlx::sqlite::SqliteArguments;
 use sqlx::{Arguments, AssertSqlSafe, SqlSafeStr, SqlStr};
@@ -49,7 +49,7 @@ pub(super) use {batch, one_of};
 
 /// A batch as one argument, which has to be the first of its statement.
 pub(super) fn pack<R: Serialize>(rows: impl IntoIterator<Item = R>) -> Arg {
-    Arg::Bytes(Cells::pack(rows))
+    Arg::Rows(Packed::of(rows))
 }
 
 /// The statements that take a batch, and what is bound to each; other texts are one statement.
@@ -58,7 +58,7 @@ pub(super) fn statements(
     sql: &'static str,
     args: &[Arg],
 ) -> Result<Vec<(SqlStr, SqliteArguments)>, sqlx::Error> {
-    let (Some(columns), Some((Arg::Bytes(packed), others))) = (columns(sql), args.split_first())
+    let (Some(columns), Some((Arg::Rows(packed), others))) = (columns(sql), args.split_first())
     else {
         return Ok(vec![(sql.into_sql_str(), bound(args)?)]);
     };
@@ -117,6 +117,7 @@ fn bound(args: &[Arg]) -> Result<SqliteArguments, sqlx::Error> {
             Arg::Int(number) => bound.add(*number),
             Arg::Text(text) => bound.add(text.clone()),
             Arg::Bytes(bytes) => bound.add(bytes.clone()),
+            Arg::Rows(_) => Err("rows are for a text that takes a batch".into()),
         }
         .map_err(sqlx::Error::Encode)?;
     }

@@ -1,7 +1,6 @@
 //! SQLite: one file a shard, for the embedded mode. Same semantics, one writer at a time.
 
 mod batch;
-mod cells;
 mod driver;
 mod migrate;
 mod statements;

@@ -103,11 +103,12 @@ pub(super) const STATEMENTS: Statements = Statements {
     ),
     end_transfers: concat!(
         "UPDATE transaction_status AS t SET state = w.after, reason = w.reason, \
-         completed_at = w.at, hold_offset = iif(w.offset_too, w.offset, t.hold_offset), \
+         completed_at = w.at, held_at = coalesce(w.held_at, t.held_at), \
+         hold_deadline = coalesce(w.deadline, t.hold_deadline), hold_offset = iif(w.offset_too, w.offset, t.hold_offset), \
          hold_attempt = iif(w.attempt_too, w.attempt, t.hold_attempt), \
          final_offset = w.offset, final_attempt = w.attempt \
-         FROM (SELECT * FROM (SELECT ? AS before, ? AS after, ? AS reason, ? AS at, \
-            ? AS offset_too, ? AS attempt_too) CROSS JOIN ",
+         FROM (SELECT * FROM (SELECT ? AS before, ? AS after, ? AS reason, ? AS at, ? AS held_at, \
+            ? AS deadline, ? AS offset_too, ? AS attempt_too) CROSS JOIN ",
         batch!(id 1, source 2, amount 3, currency 4, offset 5, attempt 6),
         " LIMIT -1) AS w WHERE t.id = +w.id AND t.source = +w.source AND t.amount = +w.amount \
          AND t.currency = +w.currency AND t.state = +w.before"
@@ -129,12 +130,12 @@ pub(super) const STATEMENTS: Statements = Statements {
     insert_transfers: concat!(
         "INSERT INTO transaction_status (id, source, destination, amount, currency, state, \
          reverses, client, idempotency_key, description, reference, metadata, requested_at) \
-         SELECT v.id, v.source, v.destination, v.amount, v.currency, 1, v.reverses, v.client, \
+         SELECT v.id, v.source, v.destination, v.amount, v.currency, v.state, v.reverses, v.client, \
          v.idempotency_key, v.description, v.reference, v.metadata, v.requested_at FROM ",
         batch!(
-            id 1, source 2, destination 3, amount 4, currency 5,
-            reverses 6, client 7, idempotency_key 8, description 9,
-            reference 10, metadata 11, requested_at 12
+            id 1, source 2, destination 3, amount 4, currency 5, state 6,
+            reverses 7, client 8, idempotency_key 9, description 10,
+            reference 11, metadata 12, requested_at 13
         )
     ),
     claims: concat!(

@@ -31,6 +31,8 @@ struct Said<'a> {
     reason: Option<&'a str>,
     #[serde(borrow)]
     account: Option<Account<'a>>,
+    #[serde(borrow)]
+    destination_account: Option<Account<'a>>,
 }
 
 /// Decimal places of the currencies that histories use.
@@ -108,10 +110,8 @@ impl Auditor {
         {
             return Err(format!("{id} is driven on before {earlier} was ever published"));
         }
-        match said.account {
-            Some(account) => self.said_of_account(&account),
-            None => Ok(()),
-        }
+        let mut accounts = said.account.iter().chain(&said.destination_account);
+        accounts.try_for_each(|account| self.said_of_account(account))
     }
 
     /// A row that an event carries is the row of that version, in every event that carries it.

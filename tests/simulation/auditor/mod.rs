@@ -10,7 +10,7 @@ mod transfers;
 
 use crate::store::Changes;
 use holdfast::domain::{
-    AccountId, AccountRow, ClaimKey, Currency, Reason, Shard, State, TransferId,
+    AccountId, AccountRow, ClaimKey, Currency, Reason, Shard, Side, State, TransferId,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -108,12 +108,16 @@ impl Auditor {
         for (before, after) in &changes.transfers {
             match before {
                 None => self.accepted(shard, changes, after)?,
-                Some(before) => self.moved(shard, before, after, &mut moves)?,
+                Some(before) => self.held(shard, before, after, &mut moves)?,
             }
         }
-        for entry in &changes.entries {
-            self.entered(shard, entry, &mut moves)?;
+        self.entered(shard, Side::Credit, changes, &mut moves)?;
+        for (before, after) in &changes.transfers {
+            if let Some(before) = before {
+                self.moved(shard, before, after, &mut moves)?;
+            }
         }
+        self.entered(shard, Side::Debit, changes, &mut moves)?;
         self.decided_in_order(changes)?;
         for (before, after) in &changes.accounts {
             moves.touched.insert(after.id.clone());

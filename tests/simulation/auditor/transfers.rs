@@ -71,6 +71,25 @@ impl Auditor {
         Ok(())
     }
 
+    /// A transfer whose whole way is one commit was held in it: it is seen to be, before its pivot is.
+    pub(super) fn held(
+        &mut self,
+        shard: Shard,
+        before: &TransferRecord,
+        after: &TransferRecord,
+        moves: &mut Moves,
+    ) -> Result<(), String> {
+        let passes = before.row.state == State::Requested
+            && is_final(after.row.state)
+            && after.row.held_at.is_some();
+        if !passes {
+            return Ok(());
+        }
+        let mut held = after.clone();
+        (held.row.state, held.row.reason) = (State::Held, None);
+        self.moved(shard, before, &held, moves)
+    }
+
     pub(super) fn moved(
         &mut self,
         shard: Shard,
@@ -85,7 +104,8 @@ impl Auditor {
         let pivot = self.pivots.get(&id).map(|(pivot, _)| *pivot);
         let seen = self.transfer(id, "a state was written for")?;
         let from = seen.state;
-        if before.row.state != from || seen.shard != shard {
+        let held = from == State::Held && before.row.state == State::Requested;
+        if before.row.state != from && !held || seen.shard != shard {
             return Err(format!("{id} was {from:?} on shard {}", seen.shard));
         }
         if from == to {
@@ -150,9 +170,15 @@ impl Auditor {
     pub(super) fn entered(
         &mut self,
         shard: Shard,
-        entry: &EntryRow,
+        side: Side,
+        changes: &Changes,
         moves: &mut Moves,
     ) -> Result<(), String> {
+        let mut of_side = changes.entries.iter().filter(|entry| entry.side == side);
+        of_side.try_for_each(|entry| self.entry(shard, entry, moves))
+    }
+
+    fn entry(&mut self, shard: Shard, entry: &EntryRow, moves: &mut Moves) -> Result<(), String> {
         let id = entry.transfer;
         let seen = self.transfer(id, "an entry was written for")?.clone();
         let fits = match entry.outcome {
@@ -208,7 +234,7 @@ impl Auditor {
         for (before, after) in &changes.transfers {
             let decided =
                 before.as_ref().is_some_and(|before| before.row.state == State::Requested)
-                    && matches!(after.row.state, State::Held | State::Rejected)
+                    && (after.row.held_at.is_some() || after.row.state == State::Rejected)
                     && after.hold_cause.attempt == 1;
             if !decided {
                 continue;

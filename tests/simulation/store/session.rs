@@ -190,11 +190,12 @@ impl SimTx {
             return Ok(false);
         };
         record.row.state = write.to;
-        if write.to == State::Held {
+        if write.to == State::Held || write.passes_hold() {
             record.row.held_at = Some(write.at);
             record.row.hold_deadline = write.hold_deadline;
             record.hold_cause = write.cause;
-        } else {
+        }
+        if write.to != State::Held {
             record.row.reason = write.reason;
             record.row.completed_at = Some(write.at);
             record.final_cause = write.cause;

@@ -50,20 +50,14 @@ async fn a_held_transfer_is_cancelled_by_its_pivot_and_never_credited(backend: B
     let process = cluster.process();
     process.start_all_but(&[Role::Credit]);
     let alice = cluster.account(0, 1000).await;
-    let mut ids = Vec::new();
-    for shard in 0..2 {
-        let bob = cluster.account(shard, 0).await;
-        let id = process.transfer(&alice, &bob, 100).await;
-        cluster.until_held(id).await;
-        let answer = process.ingress.cancel(id, Reason::CancelledByOperator).await.unwrap();
-        assert!(!answer.repeated);
-        ids.push((id, bob));
-    }
+    let bob = cluster.account(1, 0).await;
+    let id = process.transfer(&alice, &bob, 100).await;
+    cluster.until_held(id).await;
+    let answer = process.ingress.cancel(id, Reason::CancelledByOperator).await.unwrap();
+    assert!(!answer.repeated);
     process.start(&[Role::Credit]);
-    for (id, bob) in ids {
-        cluster.assert_refused(id, Reason::CancelledByOperator).await;
-        assert_eq!(cluster.money(&bob).await, (0, 0));
-    }
+    cluster.assert_refused(id, Reason::CancelledByOperator).await;
+    assert_eq!(cluster.money(&bob).await, (0, 0));
     process.caught_up(&[Role::Credit]).await;
     assert_eq!(cluster.money(&alice).await, (0, 0));
     cluster.finish([process]).await;

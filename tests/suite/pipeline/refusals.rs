@@ -109,7 +109,7 @@ async fn a_freeze_or_a_close_between_hold_and_credit_releases_the_hold(backend: 
     let process = cluster.process();
     process.start_all_but(&[holdfast::roles::Role::Credit]);
     let alice = cluster.account(0, 1000).await;
-    let (frozen, closed) = (cluster.account(1, 0).await, cluster.account(0, 0).await);
+    let (frozen, closed) = (cluster.account(1, 0).await, cluster.account(1, 0).await);
     let to_frozen = process.transfer(&alice, &frozen, 100).await;
     let to_closed = process.transfer(&alice, &closed, 100).await;
     cluster.until_held(to_frozen).await;

@@ -5,7 +5,8 @@ use super::backend::answered;
 use crate::wait::eventually;
 use holdfast::broker::{Broker, Consumer, Delivered, Family, Group, Incoming, Topic, envelope};
 use holdfast::domain::{
-    AccountId, AccountRow, Event, EventType, PivotDecision, Shard, State, TransferId, TransferRow,
+    AccountId, AccountRow, AccountSnapshot, Event, EventType, PivotDecision, Shard, State,
+    TransferId, TransferRow,
 };
 use holdfast::store::Store;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -146,7 +147,7 @@ impl Rows {
             let found = store.credit_facts_of(shard, &ids).await.unwrap();
             rows.pivots.extend(found.into_iter().map(|fact| (fact.transfer, fact.decision)));
         }
-        let accounts = events.iter().filter_map(|event| event.account.as_ref());
+        let accounts = events.iter().flat_map(Event::accounts);
         for id in accounts.map(|account| &account.id).collect::<BTreeSet<_>>() {
             let found = store.account(map.shard_of(id), id).await.unwrap();
             rows.accounts.extend(found.map(|found| (id.clone(), found.row)));
@@ -180,7 +181,10 @@ impl Rows {
         if !agrees {
             return Some(format!("stored: {:?} {:?}, pivot {pivot:?}", row.state, row.reason));
         }
-        let told = event.account.as_ref()?;
+        event.accounts().find_map(|told| self.lie_of_account(told))
+    }
+
+    fn lie_of_account(&self, told: &AccountSnapshot) -> Option<String> {
         let stored = self.accounts.get(&told.id)?;
         let differs = stored.version == told.version
             && (stored.posted, stored.held) != (told.posted, told.held);

@@ -1,5 +1,5 @@
 //! The values of a batch in one buffer, row after row: a tag each, then eight bytes of an integer
-//! or of a length, then the text or the bytes. It lives from the call to the binding.
+//! or of a length, then the text or the bytes. It lives from the call to the statement.
 
 use serde::ser::{Error as _, Impossible, SerializeTuple, Serializer};
 use serde::{Serialize, de::value::Error};
@@ -11,29 +11,44 @@ const BYTES: u8 = 3;
 
 /// One value.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Cell<'a> {
+pub enum Cell<'a> {
     Null,
     Int(i64),
     Text(&'a str),
     Bytes(&'a [u8]),
 }
 
-/// Values yet to be taken out of a buffer.
-pub(super) struct Cells<'a>(&'a [u8]);
+/// The values of rows.
+#[derive(Clone, Debug, Default)]
+pub struct Packed {
+    cells: Vec<u8>,
+    /// Of each row.
+    pub columns: usize,
+}
 
-impl<'a> Cells<'a> {
+impl Packed {
     /// Rows are tuples of texts, bytes, integers and options of these.
-    pub fn pack<R: Serialize>(rows: impl IntoIterator<Item = R>) -> Vec<u8> {
-        let mut out = Vec::with_capacity(4096);
+    pub fn of<R: Serialize>(rows: impl IntoIterator<Item = R>) -> Self {
+        let mut packed = Self { cells: Vec::with_capacity(4096), columns: 0 };
         for row in rows {
-            row.serialize(&mut Packer(&mut out))
+            row.serialize(&mut Packer(&mut packed))
                 .expect("rows are tuples of texts, bytes, integers and nulls");
         }
-        out
+        packed
     }
 
-    pub fn of(packed: &'a [u8]) -> Self {
-        Self(packed)
+    /// Bytes that it takes.
+    pub fn len(&self) -> usize {
+        self.cells.len()
+    }
+}
+
+/// Values yet to be taken out of a buffer.
+pub struct Cells<'a>(&'a [u8]);
+
+impl<'a> Cells<'a> {
+    pub fn of(packed: &'a Packed) -> Self {
+        Self(&packed.cells)
     }
 
     pub fn is_empty(&self) -> bool {
@@ -70,17 +85,17 @@ impl<'a> Iterator for Cells<'a> {
     }
 }
 
-struct Packer<'a>(&'a mut Vec<u8>);
+struct Packer<'a>(&'a mut Packed);
 
 impl Packer<'_> {
     fn tagged(&mut self, tag: u8, number: i64) {
-        self.0.push(tag);
-        self.0.extend(number.to_le_bytes());
+        self.0.cells.push(tag);
+        self.0.cells.extend(number.to_le_bytes());
     }
 
     fn sized(&mut self, tag: u8, bytes: &[u8]) -> Result<(), Error> {
         self.tagged(tag, i64::try_from(bytes.len()).map_err(Error::custom)?);
-        self.0.extend_from_slice(bytes);
+        self.0.cells.extend_from_slice(bytes);
         Ok(())
     }
 }
@@ -136,7 +151,7 @@ impl<'a, 'b> Serializer for &'a mut Packer<'b> {
     }
 
     fn serialize_unit(self) -> Result<(), Error> {
-        self.0.push(NULL);
+        self.0.cells.push(NULL);
         Ok(())
     }
 
@@ -148,7 +163,8 @@ impl<'a, 'b> Serializer for &'a mut Packer<'b> {
         value.serialize(self)
     }
 
-    fn serialize_tuple(self, _: usize) -> Result<Self, Error> {
+    fn serialize_tuple(self, columns: usize) -> Result<Self, Error> {
+        self.0.columns = columns;
         Ok(self)
     }
 
@@ -244,7 +260,7 @@ mod tests {
     #[test]
     fn what_is_packed_is_taken_out_again() {
         let rows = [(1_u64, "ä", Hex([0, 0xff]), None), (2, "", Hex([7, 8]), Some(i64::MIN))];
-        let packed = Cells::pack(rows);
+        let packed = Packed::of(rows);
         let cells: Vec<Cell<'_>> = Cells::of(&packed).collect();
         let (one, two) = ([0, 0xff], [7, 8]);
         let expected = [
@@ -256,9 +272,9 @@ mod tests {
 
     #[test]
     fn a_buffer_that_was_cut_off_ends() {
-        let packed = Cells::pack([("abc", 5)]);
+        let packed = Packed::of([("abc", 5)]);
         for end in 0..packed.len() {
-            assert!(Cells::of(&packed[..end]).count() < 2);
+            assert!(Cells(&packed.cells[..end]).count() < 2);
         }
     }
 }
