@@ -68,12 +68,7 @@ impl Step for Commit {
         self.context.turns.free(lane).await;
     }
 
-    async fn apply(
-        &self,
-        lane: Shard,
-        batch: Arc<Vec<Input>>,
-        _isolated: bool,
-    ) -> Result<Vec<Outcome>, StoreError> {
+    async fn apply(&self, lane: Shard, batch: Arc<Vec<Input>>) -> Result<Vec<Outcome>, StoreError> {
         let pivots = self.pivots_of_refused(&batch).await;
         let released = self.released(lane, &batch, &pivots).await?;
         let mut outcomes: Vec<Option<Outcome>> = Vec::with_capacity(batch.len());

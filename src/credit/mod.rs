@@ -66,12 +66,7 @@ impl Step for Credit {
         self.context.turns.free(lane).await;
     }
 
-    async fn apply(
-        &self,
-        lane: Shard,
-        batch: Arc<Vec<Input>>,
-        _isolated: bool,
-    ) -> Result<Vec<Outcome>, StoreError> {
+    async fn apply(&self, lane: Shard, batch: Arc<Vec<Input>>) -> Result<Vec<Outcome>, StoreError> {
         self.context.turns.take(lane, Arc::new(Credits { batch })).await
     }
 }

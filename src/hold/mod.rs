@@ -72,17 +72,37 @@ impl Step for Hold {
         self.context.turns.free(lane).await;
     }
 
-    async fn apply(
+    async fn apply(&self, lane: Shard, batch: Arc<Vec<Input>>) -> Result<Vec<Outcome>, StoreError> {
+        self.decide(lane, batch, Some(self.context.store.map().clone())).await
+    }
+
+    async fn apply_alone(
+        &self,
+        lane: Shard,
+        event: Arc<Vec<Input>>,
+    ) -> Result<Vec<Outcome>, StoreError> {
+        self.decide(lane, event, None).await
+    }
+}
+
+impl Hold {
+    /// Those who wait for ends are told where there are some.
+    async fn decide(
         &self,
         lane: Shard,
         batch: Arc<Vec<Input>>,
-        isolated: bool,
+        map: Option<ShardMap>,
     ) -> Result<Vec<Outcome>, StoreError> {
         let timeout = self.context.policy.hold_timeout;
-        let map = (!isolated).then(|| self.context.store.map().clone());
-        let holds = Holds { batch, timeout, map };
-        let outcomes = self.context.turns.take(lane, Arc::new(holds)).await?;
-        self.context.wake.finals_written();
+        let outcomes =
+            self.context.turns.take(lane, Arc::new(Holds { batch, timeout, map })).await?;
+        let goes_on = |outcome: &Outcome| match outcome {
+            Outcome::Emit(event) => event.kind == EventType::Held,
+            Outcome::Done | Outcome::LetGo(_) | Outcome::Dead { .. } => true,
+        };
+        if !outcomes.iter().all(goes_on) {
+            self.context.wake.finals_written();
+        }
         Ok(outcomes)
     }
 }

@@ -93,12 +93,7 @@ impl Step for Projector {
         self.context.projections.free(lane).await;
     }
 
-    async fn apply(
-        &self,
-        lane: Shard,
-        batch: Arc<Vec<Input>>,
-        _isolated: bool,
-    ) -> Result<Vec<Outcome>, StoreError> {
+    async fn apply(&self, lane: Shard, batch: Arc<Vec<Input>>) -> Result<Vec<Outcome>, StoreError> {
         let rows = newest(batch.iter().flat_map(|input| projections(&input.event)));
         self.context.projections.write(lane, rows, batch.len()).await?;
         Ok(vec![Outcome::Done; batch.len()])

@@ -5,9 +5,7 @@ use crate::broker::envelope::{self, Verdict};
 use crate::broker::{Delivered, Position, Producer, Record};
 use crate::context::Context;
 use crate::crash::{self, Place};
-use crate::domain::{
-    AccountId, DeadReason, Input, Outcome, Shard, Suspicion, Timestamp, TransferId,
-};
+use crate::domain::{AccountId, DeadReason, Input, Outcome, Shard, Suspicion, TransferId};
 use crate::quarantine::quarantine;
 use crate::seldom::Seldom;
 use crate::store::{Constraint, StoreError, Tx, Work, transact};
@@ -339,9 +337,9 @@ impl LaneTask {
                 }
                 Outcome::Dead { reason, detail } => {
                     tracing::error!(transfer = %input.event.terms.id, reason = reason.as_str(), detail, "to the dead letters");
-                    let at: Timestamp = delivered.timestamp;
                     let role = self.shared.step.role();
-                    let verdict = Verdict { reason: *reason, detail, role, at };
+                    let verdict =
+                        Verdict { reason: *reason, detail, role, at: delivered.timestamp };
                     records.push(envelope::dead_letter(delivered, &verdict));
                     "dead"
                 }
@@ -373,7 +371,10 @@ async fn apply_until(
     let again = Seldom::unsaid();
     loop {
         let started = Instant::now();
-        let result = step.apply(shard, Arc::clone(&inputs), isolated).await;
+        let result = match isolated {
+            true => step.apply_alone(shard, Arc::clone(&inputs)).await,
+            false => step.apply(shard, Arc::clone(&inputs)).await,
+        };
         metrics::histogram!("holdfast_step_seconds", "role" => role).record(started.elapsed());
         let error = match result {
             Ok(outcomes) => return Ok(outcomes),

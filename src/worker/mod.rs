@@ -67,15 +67,18 @@ pub trait Step: Send + Sync + 'static {
     /// Until a batch of this lane would be applied at once: what comes before that belongs to it.
     async fn ready(&self, lane: Shard);
 
-    /// Applies a batch of one lane, each transfer once; one outcome for each input, in order. What is
-    /// `isolated` is one event, of which it is to be found out whether it runs into a broken row:
-    /// nothing is written for it but the row of [`Step::account`].
-    async fn apply(
+    /// Applies a batch of one lane, each transfer once; one outcome for each input, in order.
+    async fn apply(&self, lane: Shard, batch: Arc<Vec<Input>>) -> Result<Vec<Outcome>, StoreError>;
+
+    /// Applies one event, of which it is to be found out whether it runs into a broken row: of
+    /// accounts it changes none but that of [`Step::account`].
+    async fn apply_alone(
         &self,
         lane: Shard,
-        batch: Arc<Vec<Input>>,
-        isolated: bool,
-    ) -> Result<Vec<Outcome>, StoreError>;
+        event: Arc<Vec<Input>>,
+    ) -> Result<Vec<Outcome>, StoreError> {
+        self.apply(lane, event).await
+    }
 }
 
 /// Runs a step for one shard until `stop`. Outages are ridden out; an error is for a person.
