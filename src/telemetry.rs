@@ -36,9 +36,14 @@ pub fn start_log(format: Option<LogFormat>, filter: &str) {
     log_panics();
 }
 
-/// Panics go to the log, where somebody reads them, instead of bare text on stderr.
+/// Panics go to the log, where somebody reads them, instead of bare text on stderr; to that where
+/// there is no log.
 fn log_panics() {
-    std::panic::set_hook(Box::new(|panic| {
+    let unlogged = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if !tracing::enabled!(tracing::Level::ERROR) {
+            return unlogged(panic);
+        }
         let payload = panic.payload();
         let text = payload.downcast_ref::<&str>().copied();
         let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));

@@ -25,7 +25,7 @@ use tokio::time::Instant;
 /// reconciler's scan stays behind.
 const LONGEST: Duration = Duration::from_secs(10);
 /// Between two group commits, at most.
-const LONGEST_REST: Duration = Duration::from_millis(5);
+const LONGEST_REST: Duration = Duration::from_millis(3);
 /// How often a batch is run again to find out what became of an unconfirmed COMMIT.
 const LOOKS_AFTER_UNKNOWN: u32 = 2;
 

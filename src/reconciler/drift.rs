@@ -36,7 +36,13 @@ const LEASE: Duration = Duration::from_secs(15);
 const PAGE: u32 = 1000;
 /// Accounts of one page of the pass that adds up everything of each.
 const WHOLE_ACCOUNTS: u32 = 200;
+/// Accounts of one statement.
 const LISTED: u32 = 500;
+/// How long a look at transfers and the accounts that they changed is to take, and the fewest
+/// transfers that one takes: while a statement of it runs, those who move money have that much less
+/// of the database.
+const GLANCE: Duration = Duration::from_millis(20);
+const FEWEST: u32 = 50;
 /// How long it rests after a page, as a multiple of what the page took.
 const REST: u32 = 9;
 
@@ -44,7 +50,7 @@ const REST: u32 = 9;
 pub async fn run(context: Arc<Context>, shard: Shard, stop: CancellationToken) {
     let interval = context.policy.drift_interval;
     let early = Seldom::unsaid();
-    let mut check = DriftCheck { context: &context, shard, shown: HashSet::new() };
+    let mut check = DriftCheck { context: &context, shard, shown: HashSet::new(), glanced: FEWEST };
     while !stop.is_cancelled() {
         let round = async {
             if let Err(error) = check.round(interval).await
@@ -67,6 +73,8 @@ struct DriftCheck<'a> {
     shard: Shard,
     /// Currencies whose gauge was set.
     shown: HashSet<Currency>,
+    /// Transfers whose accounts are looked at together.
+    glanced: u32,
 }
 
 impl DriftCheck<'_> {
@@ -104,7 +112,8 @@ impl DriftCheck<'_> {
                 let step = match pass {
                     Pass::Accounts => self.accounts(now).await,
                     Pass::Pivots | Pass::RecentPivots => self.pivots(*pass, now, until).await,
-                    Pass::Transfers | Pass::Recent => self.transfers(*pass, now, until).await,
+                    Pass::Transfers => self.transfers(*pass, PAGE, now, until).await,
+                    Pass::Recent => self.recent(now, until).await,
                 };
                 match step {
                     Ok(Step::More) if began.elapsed() < bound => {
@@ -141,18 +150,27 @@ impl DriftCheck<'_> {
         Ok(next.map(|next| (before, next)))
     }
 
+    /// Transfers that are new, and the accounts that they changed.
+    async fn recent(&mut self, now: Timestamp, until: Timestamp) -> Result<Step, StoreError> {
+        let began = Instant::now();
+        let step = self.transfers(Pass::Recent, self.glanced, now, until).await;
+        self.glanced = next_size(self.glanced, began.elapsed());
+        step
+    }
+
     /// One page of transfers of this shard, of a pass that is due.
     async fn transfers(
         &mut self,
         pass: Pass,
+        size: u32,
         now: Timestamp,
         until: Timestamp,
     ) -> Result<Step, StoreError> {
         let Some((before, mut at)) = self.due(pass, now).await? else { return Ok(Step::Done) };
         let (from, end) = (place(&at), TransferId::first_at(until));
         let store = &self.context.store;
-        let facts = store.source_facts(self.shard, from, end, PAGE).await?;
-        let full = facts.len() == PAGE as usize;
+        let facts = store.source_facts(self.shard, from, end, size).await?;
+        let full = facts.len() == size as usize;
         let last = facts.last().map_or(end, |fact| fact.terms.id);
         let upto = if full { last } else { end };
         let lone = store.debits_without_transfer(self.shard, from, upto, PAGE).await?;
@@ -262,7 +280,7 @@ impl DriftCheck<'_> {
         let mut after = start();
         loop {
             let page = Instant::now();
-            let ids = store.drift_watched(self.shard, after, LISTED).await?;
+            let ids = store.drift_watched(self.shard, after, self.glanced).await?;
             let Some(last) = ids.last() else { return Ok(()) };
             after = *last;
             let facts = store.source_facts_of(self.shard, &ids).await?;
@@ -275,7 +293,9 @@ impl DriftCheck<'_> {
             let seen: Vec<TransferId> =
                 ended.iter().map(|fact| fact.terms.id).filter(|id| !again.contains(id)).collect();
             store.drift_seen(self.shard, &seen).await?;
-            tokio::time::sleep(page.elapsed() * REST).await;
+            let took = page.elapsed();
+            self.glanced = next_size(self.glanced, took);
+            tokio::time::sleep(took * REST).await;
         }
     }
 
@@ -407,6 +427,17 @@ enum Step {
     Done,
 }
 
+/// How many are looked at next, after so many that took so long.
+fn next_size(size: u32, took: Duration) -> u32 {
+    if took > GLANCE {
+        (size / 2).max(FEWEST)
+    } else if took < GLANCE / 4 {
+        (size * 2).min(PAGE)
+    } else {
+        size
+    }
+}
+
 fn place(at: &Progress) -> TransferId {
     at.position.parse().unwrap_or_else(|_| start())
 }
@@ -440,5 +471,21 @@ impl Work for Quarantine {
 
     async fn run(&self, tx: &mut dyn Tx, _attempt: u32) -> Result<(), StoreError> {
         quarantine(tx, &self.0).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What takes long is looked at in smaller pieces until a piece is short, and no smaller than
+    /// makes sense; what takes next to nothing in larger ones.
+    #[test]
+    fn glances_are_as_large_as_their_time_allows() {
+        assert_eq!(next_size(1000, GLANCE * 2), 500);
+        assert_eq!(next_size(FEWEST, GLANCE * 100), FEWEST);
+        assert_eq!(next_size(400, GLANCE / 2), 400);
+        assert_eq!(next_size(400, Duration::ZERO), 800);
+        assert_eq!(next_size(800, Duration::ZERO), PAGE);
     }
 }

@@ -161,8 +161,8 @@ pub trait Tx: OperationsTx + Send {
         ids: &[TransferId],
     ) -> Result<HashMap<TransferId, Pivot>, StoreError>;
 
-    /// Inserts ledger entries and REFUSED marks.
-    async fn insert_entries(&mut self, entries: &[EntryRow]) -> Result<u64, StoreError>;
+    /// Inserts ledger entries and REFUSED marks, all of them, or fails.
+    async fn insert_entries(&mut self, entries: &[EntryRow]) -> Result<(), StoreError>;
 
     /// Writes the accounts, transfers, entries and reversals of a plan with exact counts: where a
     /// count is not exact the transaction must be run again. That may be found out as late as at the

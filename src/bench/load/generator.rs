@@ -17,11 +17,12 @@ use rand::{Rng, SeedableRng};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::ops::Range;
+use std::panic::resume_unwind;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
-use tokio::task::LocalSet;
+use tokio::task::{JoinSet, LocalSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -123,8 +124,37 @@ impl Generator {
         stop: CancellationToken,
     ) -> Record {
         let measured = began + orders.warmup;
+        let generator = Rc::new(Self::new(orders, measured, seen, stop));
+        let mut callers = JoinSet::new();
+        for _ in 0..generator.orders.connections {
+            callers.spawn_local(Rc::clone(&generator).caller());
+        }
+        tokio::select! {
+            biased;
+            Some(Err(broken)) = callers.join_next() => resume_unwind(broken.into_panic()),
+            () = generator.schedule(began) => {}
+        }
+        generator.send_what_is_due().await;
+        generator.waiting.close();
+        let unsent = generator.due.take().len() * generator.orders.batch;
+        generator.record.borrow_mut().unsent = unsent as u64;
+        // What is not answered by then is in nobody's figures; the report says how many were sent.
+        let deadline = Instant::now() + PATIENCE;
+        while let Ok(Some(ended)) = tokio::time::timeout_at(deadline, callers.join_next()).await {
+            if let Err(broken) = ended {
+                resume_unwind(broken.into_panic());
+            }
+        }
+        generator.seen.over.cancel();
+        let _ = tokio::time::timeout_at(deadline, generator.follower.settle()).await;
+        let nothing = Record::new(measured, Duration::ZERO);
+        generator.record.replace(nothing)
+    }
+
+    /// What is sent from `measured` on counts.
+    fn new(orders: Orders, measured: Instant, seen: Arc<Seen>, stop: CancellationToken) -> Self {
         let record = Rc::new(RefCell::new(Record::new(measured, orders.duration)));
-        let generator = Rc::new(Self {
+        Self {
             ends: measured + orders.duration,
             stop,
             seen,
@@ -136,24 +166,7 @@ impl Generator {
             rng: RefCell::new(SmallRng::seed_from_u64(crate::random::bits())),
             number: Cell::new(0),
             orders,
-        });
-        let callers: Vec<_> = (0..generator.orders.connections)
-            .map(|_| tokio::task::spawn_local(Rc::clone(&generator).caller()))
-            .collect();
-        generator.schedule(began).await;
-        generator.send_what_is_due().await;
-        generator.waiting.close();
-        let unsent = generator.due.take().len() * generator.orders.batch;
-        generator.record.borrow_mut().unsent = unsent as u64;
-        // What is not answered by then is in nobody's figures; the report says how many were sent.
-        let deadline = Instant::now() + PATIENCE;
-        for caller in callers {
-            let _ = tokio::time::timeout_at(deadline, caller).await;
         }
-        generator.seen.over.cancel();
-        let _ = tokio::time::timeout_at(deadline, generator.follower.settle()).await;
-        let nothing = Record::new(measured, Duration::ZERO);
-        generator.record.replace(nothing)
     }
 
     /// Until it is over. In an open loop, says what is due.
@@ -279,11 +292,22 @@ impl Generator {
     }
 
     fn count(&self, composed: Composed, due: Instant, ended: Ended) {
+        let accepted = self.note(composed.transfers, due, ended);
+        // Of a batch that was taken in part nobody knows here which items were.
+        if accepted == composed.transfers {
+            for place in composed.followed {
+                self.follower.follow(composed.body.slice(place), due);
+            }
+        }
+    }
+
+    /// Puts down what became of a request with so many transfers, and returns how many were accepted.
+    fn note(&self, transfers: u64, due: Instant, ended: Ended) -> u64 {
         let mut record = self.record.borrow_mut();
         let accepted = match ended {
-            Ended::Accepted => composed.transfers,
+            Ended::Accepted => transfers,
             Ended::Items { accepted, body } => {
-                if accepted < composed.transfers {
+                if accepted < transfers {
                     for (code, count) in refused_items(&body) {
                         record.refuses(due, &code, count, &self.seen);
                     }
@@ -291,7 +315,7 @@ impl Generator {
                 accepted
             }
             Ended::Refused(code) => {
-                record.refuses(due, &code, composed.transfers, &self.seen);
+                record.refuses(due, &code, transfers, &self.seen);
                 0
             }
         };
@@ -301,12 +325,7 @@ impl Generator {
         if self.orders.transfers.is_some_and(|enough| record.counted >= enough) {
             self.stop.cancel();
         }
-        // Of a batch that was taken in part nobody knows here which items were.
-        if accepted == composed.transfers {
-            for place in composed.followed {
-                self.follower.follow(composed.body.slice(place), due);
-            }
-        }
+        accepted
     }
 }
 
@@ -315,4 +334,39 @@ fn may_be_retried(code: &str) -> bool {
         code,
         "no_answer" | "overloaded" | "shard_unavailable" | "outcome_unknown" | "rate_limited"
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::mix::Mix;
+    use super::*;
+
+    /// Where the pipeline is far behind, more ends are waited for than are followed at once.
+    #[tokio::test(start_paused = true)]
+    async fn what_cannot_be_followed_is_counted() {
+        let orders = Orders {
+            target: Target::new("http://127.0.0.1:1").unwrap(),
+            pace: Pace::Max,
+            batch: 3000,
+            connections: 1,
+            warmup: Duration::ZERO,
+            duration: Duration::from_secs(1),
+            transfers: None,
+            pairs: Pairs::new(Mix::Uniform, 10, 1.0, 0.1, None),
+            names: Names { accounts: "a".into(), keys: "k".into(), currency: "USD".into() },
+            sample: 1.0,
+            retry: false,
+        };
+        let (now, stop) = (Instant::now(), CancellationToken::new());
+        let count = async {
+            let generator = Generator::new(orders, now, Arc::default(), stop);
+            let body = Bytes::from_static(b"{}");
+            let followed = vec![0..2; 3000];
+            let composed = Composed { body, transfers: 3000, crossed: 0, followed };
+            generator.count(composed, now, Ended::Items { accepted: 3000, body: Vec::new() });
+            let record = generator.record.borrow();
+            assert_eq!((record.accepted, record.not_followed), (3000, 1000));
+        };
+        LocalSet::new().run_until(count).await;
+    }
 }

@@ -209,11 +209,9 @@ impl<D: Driver> Tx for SqlTx<D> {
         Ok(entries.iter().filter_map(|entry| Some((entry.transfer, entry.pivot()?))).collect())
     }
 
-    /// All of them, or it fails.
-    async fn insert_entries(&mut self, entries: &[EntryRow]) -> Result<u64, StoreError> {
+    async fn insert_entries(&mut self, entries: &[EntryRow]) -> Result<(), StoreError> {
         self.insert_batch_late(D::STATEMENTS.insert_entries, entries_columns(entries)).await?;
-        self.send_late().await?;
-        Ok(entries.len() as u64)
+        self.send_late().await
     }
 
     /// Transfers come first, because it is their count that is short when an event is delivered

@@ -108,7 +108,7 @@ impl Tx for SimTx {
         self.answer("pivots", pivots).await
     }
 
-    async fn insert_entries(&mut self, entries: &[EntryRow]) -> Result<u64, StoreError> {
+    async fn insert_entries(&mut self, entries: &[EntryRow]) -> Result<(), StoreError> {
         self.statement("insert entries").await?;
         let mut sorted: Vec<&EntryRow> = entries.iter().collect();
         sorted.sort_by_key(|entry| (entry.transfer, entry.side));
@@ -124,7 +124,7 @@ impl Tx for SimTx {
             }
             self.staged.entries.push(entry.clone());
         }
-        self.answer("insert entries", entries.len() as u64).await
+        self.answer("insert entries", ()).await
     }
 
     async fn write(&mut self, plan: &Plan) -> Result<(), StoreError> {
@@ -138,8 +138,7 @@ impl Tx for SimTx {
             expect_rows(shard, "accounts", plan.accounts.len(), changed)?;
         }
         if !plan.entries.is_empty() {
-            let changed = self.insert_entries(&plan.entries).await?;
-            expect_rows(shard, "entries", plan.entries.len(), changed)?;
+            self.insert_entries(&plan.entries).await?;
         }
         if !plan.reversed.is_empty() {
             let changed = self.add_reversed(&plan.reversed).await?;

@@ -334,7 +334,7 @@ async fn plant_entry(cluster: &Cluster, source: &AccountId, account: &AccountId)
     let mut tx = cluster.store().begin(cluster.store().map().shard_of(account)).await.unwrap();
     let money = Entry { amount: terms.amount, version, balance_after: 0 };
     let entry = EntryRow::pivot_row(&terms, Ok(money), tx.now(), Cause::default());
-    assert_eq!(tx.insert_entries(&[entry]).await.unwrap(), 1);
+    tx.insert_entries(&[entry]).await.unwrap();
     tx.commit().await.unwrap();
 }
 

@@ -8,7 +8,7 @@ use holdfast::store::{Constraint, NewTransfer, TransferFilter};
 
 async fn insert(world: &World, entries: &[EntryRow]) {
     let mut tx = world.begin().await;
-    assert_eq!(tx.insert_entries(entries).await.unwrap(), entries.len() as u64);
+    tx.insert_entries(entries).await.unwrap();
     tx.commit().await.unwrap();
 }
 
@@ -85,7 +85,7 @@ pub async fn two_entries_of_one_version_are_told_apart_from_two_pivots(world: Wo
     drop(tx);
     let mut tx = world.begin().await;
     let other_account = entry(&two.terms, Side::Debit, -5, 2, at);
-    assert_eq!(tx.insert_entries(&[other_account]).await.unwrap(), 1);
+    tx.insert_entries(&[other_account]).await.unwrap();
 }
 
 pub async fn entries_are_listed_newest_first(world: World) {

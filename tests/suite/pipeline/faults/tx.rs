@@ -65,7 +65,7 @@ delegate! {
     transfers(ids: &[TransferId]) -> HashMap<TransferId, TransferRow>;
     advance_transfers(writes: &[StageWrite]) -> u64;
     pivots(ids: &[TransferId]) -> HashMap<TransferId, Pivot>;
-    insert_entries(entries: &[EntryRow]) -> u64;
+    insert_entries(entries: &[EntryRow]) -> ();
     write(plan: &Plan) -> ();
     claims(keys: &[ClaimKey]) -> HashMap<ClaimKey, Claim>;
     insert_transfers(transfers: &[NewTransfer]) -> ();
