@@ -154,7 +154,8 @@ impl DriftCheck<'_> {
     async fn recent(&mut self, now: Timestamp, until: Timestamp) -> Result<Step, StoreError> {
         let began = Instant::now();
         let step = self.transfers(Pass::Recent, self.glanced, now, until).await;
-        self.glanced = next_size(self.glanced, began.elapsed());
+        let full = matches!(step, Ok(Step::More));
+        self.glanced = next_size(self.glanced, full, began.elapsed());
         step
     }
 
@@ -283,6 +284,7 @@ impl DriftCheck<'_> {
             let ids = store.drift_watched(self.shard, after, self.glanced).await?;
             let Some(last) = ids.last() else { return Ok(()) };
             after = *last;
+            let full = ids.len() == self.glanced as usize;
             let facts = store.source_facts_of(self.shard, &ids).await?;
             let ended: Vec<SourceFact> =
                 facts.into_iter().filter(|fact| fact.state.is_final()).collect();
@@ -294,7 +296,7 @@ impl DriftCheck<'_> {
                 ended.iter().map(|fact| fact.terms.id).filter(|id| !again.contains(id)).collect();
             store.drift_seen(self.shard, &seen).await?;
             let took = page.elapsed();
-            self.glanced = next_size(self.glanced, took);
+            self.glanced = next_size(self.glanced, full, took);
             tokio::time::sleep(took * REST).await;
         }
     }
@@ -427,11 +429,11 @@ enum Step {
     Done,
 }
 
-/// How many are looked at next, after so many that took so long.
-fn next_size(size: u32, took: Duration) -> u32 {
+/// How many are looked at next, after so many, or fewer where there were no more, that took so long.
+fn next_size(size: u32, full: bool, took: Duration) -> u32 {
     if took > GLANCE {
         (size / 2).max(FEWEST)
-    } else if took < GLANCE / 4 {
+    } else if full && took < GLANCE / 4 {
         (size * 2).min(PAGE)
     } else {
         size
@@ -482,10 +484,11 @@ mod tests {
     /// makes sense; what takes next to nothing in larger ones.
     #[test]
     fn glances_are_as_large_as_their_time_allows() {
-        assert_eq!(next_size(1000, GLANCE * 2), 500);
-        assert_eq!(next_size(FEWEST, GLANCE * 100), FEWEST);
-        assert_eq!(next_size(400, GLANCE / 2), 400);
-        assert_eq!(next_size(400, Duration::ZERO), 800);
-        assert_eq!(next_size(800, Duration::ZERO), PAGE);
+        assert_eq!(next_size(1000, true, GLANCE * 2), 500);
+        assert_eq!(next_size(FEWEST, true, GLANCE * 100), FEWEST);
+        assert_eq!(next_size(400, true, GLANCE / 2), 400);
+        assert_eq!(next_size(400, true, Duration::ZERO), 800);
+        assert_eq!(next_size(800, true, Duration::ZERO), PAGE);
+        assert_eq!(next_size(400, false, Duration::ZERO), 400, "a short page says nothing");
     }
 }
