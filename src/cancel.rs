@@ -27,7 +27,7 @@ pub async fn cancel_requested(
     let done = transact(&*context.store, shard, &work).await?;
     if done {
         context.wake.outbox_written(shard);
-        context.wake.finals_written();
+        context.wake.finals_written(shard);
     }
     Ok(done)
 }

@@ -112,12 +112,15 @@ impl Default for Policy {
 /// Wake-ups within the process: they save a look, nothing depends on them.
 pub struct Wake {
     outbox: Vec<Notify>,
-    finals: watch::Sender<u64>,
+    finals: Vec<watch::Sender<u64>>,
 }
 
 impl Wake {
     fn new(shards: u16) -> Self {
-        Self { outbox: (0..shards).map(|_| Notify::new()).collect(), finals: watch::Sender::new(0) }
+        Self {
+            outbox: (0..shards).map(|_| Notify::new()).collect(),
+            finals: (0..shards).map(|_| watch::Sender::new(0)).collect(),
+        }
     }
 
     /// The outbox of a shard has a new row.
@@ -130,13 +133,13 @@ impl Wake {
         self.outbox[usize::from(shard.0)].notified().await;
     }
 
-    /// Transfers became final.
-    pub fn finals_written(&self) {
-        self.finals.send_modify(|count| *count = count.wrapping_add(1));
+    /// Transfers of a shard became final.
+    pub fn finals_written(&self, shard: Shard) {
+        self.finals[usize::from(shard.0)].send_modify(|count| *count = count.wrapping_add(1));
     }
 
-    /// A receiver that changes when transfers become final in this process.
-    pub fn finals(&self) -> watch::Receiver<u64> {
-        self.finals.subscribe()
+    /// A receiver that changes when transfers of a shard become final in this process.
+    pub fn finals_of(&self, shard: Shard) -> watch::Receiver<u64> {
+        self.finals[usize::from(shard.0)].subscribe()
     }
 }

@@ -96,7 +96,7 @@ impl Commit {
             return Ok(Vec::new());
         }
         let outcomes = self.context.turns.take(shard, Arc::new(Commits { batch })).await?;
-        self.context.wake.finals_written();
+        self.context.wake.finals_written(shard);
         Ok(outcomes)
     }
 

@@ -101,7 +101,7 @@ impl Hold {
             Outcome::Done | Outcome::LetGo(_) | Outcome::Dead { .. } => true,
         };
         if !outcomes.iter().all(goes_on) {
-            self.context.wake.finals_written();
+            self.context.wake.finals_written(lane);
         }
         Ok(outcomes)
     }

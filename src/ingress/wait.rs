@@ -10,9 +10,11 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-/// How often the source's shard is asked where no worker of this process tells of an end. Bounds
-/// what waiting adds to a transfer's latency.
+/// How often the source's shard is asked where no worker of this process told of the ends that were
+/// found last. Bounds what waiting adds to a transfer's latency.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
+/// The same where one did.
+const LOOK_EVERY_TOLD: Duration = Duration::from_millis(25);
 /// How long it rests after a look, as a multiple of what the look took: a busy shard is not asked
 /// all the time.
 const REST: u32 = 2;
@@ -71,45 +73,55 @@ pub(super) fn start(context: Arc<Context>, shard: Shard) -> mpsc::Sender<Waiter>
     tokio::spawn(async move {
         let mut waiting: BTreeMap<TransferId, Vec<oneshot::Sender<TransferRecord>>> =
             BTreeMap::new();
-        let mut finals = context.wake.finals();
+        let mut finals = context.wake.finals_of(shard);
+        let mut look_every = LOOK_EVERY;
+        let mut where_ends_are = look_every;
         loop {
             if waiting.is_empty() {
                 let Some((id, told)) = inbox.recv().await else { return };
                 waiting.entry(id).or_default().push(told);
+                where_ends_are = look_every;
             }
             while let Ok((id, told)) = inbox.try_recv() {
                 waiting.entry(id).or_default().push(told);
             }
+            // What was told of so far is found by this look.
+            finals.mark_unchanged();
             let began = Instant::now();
-            look(&context, shard, &mut waiting).await;
-            tokio::time::sleep((began.elapsed() * REST).min(LONGEST_REST)).await;
-            tokio::select! {
-                biased;
-                _ = finals.changed() => {}
-                () = tokio::time::sleep(LOOK_EVERY) => {}
+            if look(&context, shard, &mut waiting).await {
+                look_every = where_ends_are;
             }
+            tokio::time::sleep((began.elapsed() * REST).min(LONGEST_REST)).await;
+            where_ends_are = tokio::select! {
+                biased;
+                _ = finals.changed() => LOOK_EVERY_TOLD,
+                () = tokio::time::sleep(look_every) => LOOK_EVERY,
+            };
         }
     });
     sender
 }
 
-/// Tells those whose transfer is final, and forgets those who no longer wait.
+/// Tells those whose transfer is final, if there are any, and forgets those who no longer wait.
 async fn look(
     context: &Context,
     shard: Shard,
     waiting: &mut BTreeMap<TransferId, Vec<oneshot::Sender<TransferRecord>>>,
-) {
+) -> bool {
+    let mut found = false;
     waiting.retain(|_, all| {
         all.retain(|told| !told.is_closed());
         !all.is_empty()
     });
     let ids: Vec<TransferId> = waiting.keys().copied().collect();
     for ids in ids.chunks(MOST) {
-        let Ok(records) = context.store.transfer_records(shard, ids).await else { return };
+        let Ok(records) = context.store.transfer_records(shard, ids).await else { return found };
         for record in records.into_iter().filter(|record| record.row.state.is_final()) {
+            found = true;
             for told in waiting.remove(&record.row.terms.id).into_iter().flatten() {
                 let _ = told.send(record.clone());
             }
         }
     }
+    found
 }

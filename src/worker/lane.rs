@@ -59,14 +59,14 @@ impl LaneContext {
 
 /// An event in a lane.
 pub struct Entered {
-    input: Input,
+    input: Box<Input>,
     delivered: Delivered,
     since: Instant,
 }
 
 impl Entered {
     /// Thousands wait at a time, and their records are kept for dead letters alone.
-    pub fn new(input: Input, delivered: Delivered) -> Self {
+    pub fn new(input: Box<Input>, delivered: Delivered) -> Self {
         Self { input, delivered: envelope::for_dead_letter(delivered), since: Instant::now() }
     }
 }
@@ -131,7 +131,8 @@ impl Batch {
 /// else of it, waits for the next batch.
 fn take_batch(waiting: &mut VecDeque<Entered>, most: usize, once: bool) -> Batch {
     let mut places: HashMap<TransferId, usize> = HashMap::new();
-    let (mut inputs, mut delivered, mut copies) = (Vec::<Input>::new(), Vec::new(), Vec::new());
+    let mut inputs = Vec::<Input>::with_capacity(most.min(waiting.len()));
+    let (mut delivered, mut copies) = (Vec::with_capacity(inputs.capacity()), Vec::new());
     while inputs.len() < most {
         let Some(next) = waiting.pop_front() else { break };
         let event = &next.input.event;
@@ -148,7 +149,7 @@ fn take_batch(waiting: &mut VecDeque<Entered>, most: usize, once: bool) -> Batch
                 if once {
                     places.insert(event.terms.id, inputs.len());
                 }
-                inputs.push(next.input);
+                inputs.push(*next.input);
                 delivered.push(next.delivered);
             }
         }
@@ -443,7 +444,7 @@ mod tests {
         let position = Position { topic, partition: Partition(0), offset };
         let timestamp = input.event.at;
         let (key, value, headers) = (Vec::new(), Vec::new(), Vec::new());
-        Entered::new(input, Delivered { position, key, value, headers, timestamp })
+        Entered::new(Box::new(input), Delivered { position, key, value, headers, timestamp })
     }
 
     fn offsets(batch: &Batch) -> Vec<i64> {

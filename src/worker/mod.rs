@@ -231,7 +231,7 @@ impl Worker {
                         .account(&input.event)
                         .map(|account| self.lane_context.context.store.map().shard_of(account));
                     match lane {
-                        Some(lane) => self.lane(lane).enter(Entered::new(*input, delivered)),
+                        Some(lane) => self.lane(lane).enter(Entered::new(input, delivered)),
                         None => idle.push(position),
                     }
                 }
