@@ -75,12 +75,13 @@ pub(super) fn start(context: Arc<Context>, shard: Shard) -> mpsc::Sender<Waiter>
             BTreeMap::new();
         let mut finals = context.wake.finals_of(shard);
         let mut look_every = LOOK_EVERY;
-        let mut where_ends_are = look_every;
+        // What it becomes where the next look finds ends: who said when to look tells where they are made.
+        let mut look_every_if_found = look_every;
         loop {
             if waiting.is_empty() {
                 let Some((id, told)) = inbox.recv().await else { return };
                 waiting.entry(id).or_default().push(told);
-                where_ends_are = look_every;
+                look_every_if_found = look_every;
             }
             while let Ok((id, told)) = inbox.try_recv() {
                 waiting.entry(id).or_default().push(told);
@@ -89,10 +90,10 @@ pub(super) fn start(context: Arc<Context>, shard: Shard) -> mpsc::Sender<Waiter>
             finals.mark_unchanged();
             let began = Instant::now();
             if look(&context, shard, &mut waiting).await {
-                look_every = where_ends_are;
+                look_every = look_every_if_found;
             }
             tokio::time::sleep((began.elapsed() * REST).min(LONGEST_REST)).await;
-            where_ends_are = tokio::select! {
+            look_every_if_found = tokio::select! {
                 biased;
                 _ = finals.changed() => LOOK_EVERY_TOLD,
                 () = tokio::time::sleep(look_every) => LOOK_EVERY,
