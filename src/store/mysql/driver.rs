@@ -6,6 +6,7 @@ use crate::domain::{Shard, Timestamp, hex};
 use crate::store::sql::cells::{Cell, Cells, Packed};
 use crate::store::sql::connections::Connections;
 use crate::store::sql::driver::{Arg, Bounds, Driver, Fault, Texts, Value, breaker};
+use crate::store::sql::late;
 use crate::store::sql::statements::Statements;
 use crate::store::sql::{Opening, SqlStore};
 use crate::store::{Constraint, StoreError};
@@ -156,9 +157,8 @@ impl Driver for MySqlDriver {
         Bounds { statement: self.statement_timeout, audit: Duration::from_secs(3600) }
     }
 
-    /// As they stand in a `VALUES` clause: unpacking JSON costs as much again, most of it for the
-    /// statement.
-    fn inserted<R: Serialize>(rows: impl IntoIterator<Item = R>) -> Arg {
+    /// Unpacking JSON costs as much again, most of it for the statement.
+    fn values<R: Serialize>(rows: impl IntoIterator<Item = R>) -> Arg {
         Arg::Rows(Packed::of(rows))
     }
 
@@ -203,7 +203,15 @@ impl Driver for MySqlDriver {
         args: &'a [Arg],
     ) -> BoxFuture<'a, Result<u64, sqlx::Error>> {
         Box::pin(async move {
-            Ok(sqlx::query_with(sql, bind(args)?).execute(conn).await?.rows_affected())
+            let done = match args {
+                [Arg::Rows(_), ..] => {
+                    let mut text = String::new();
+                    late::put(literal, sql, args, &mut text);
+                    sqlx::raw_sql(AssertSqlSafe(text)).execute(conn).await?
+                }
+                _ => sqlx::query_with(sql, bind(args)?).execute(conn).await?,
+            };
+            Ok(done.rows_affected())
         })
     }
 
@@ -280,6 +288,7 @@ fn literal(arg: &Arg, out: &mut String) {
 }
 
 fn put_rows(rows: &Packed, out: &mut String) {
+    let between = if out.ends_with("ROW") { "),ROW(" } else { "),(" };
     let mut before = "(";
     for (place, cell) in Cells::of(rows).enumerate() {
         out.push_str(before);
@@ -289,7 +298,7 @@ fn put_rows(rows: &Packed, out: &mut String) {
             Cell::Text(text) => put_text(text, out),
             Cell::Bytes(bytes) => put_bytes(bytes, out),
         }
-        before = if (place + 1) % rows.columns == 0 { "),(" } else { "," };
+        before = if (place + 1) % rows.columns == 0 { between } else { "," };
     }
     out.push(')');
 }

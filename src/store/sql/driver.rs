@@ -158,8 +158,8 @@ pub trait Driver: Send + Sync + 'static {
         Arg::Text(String::from_utf8(text).expect("serde_json writes UTF-8"))
     }
 
-    /// The rows of an insert as one argument, the first of its statement.
-    fn inserted<R: Serialize>(rows: impl IntoIterator<Item = R>) -> Arg {
+    /// A batch as it stands behind `VALUES`, or behind `VALUES ROW` where it is a table.
+    fn values<R: Serialize>(rows: impl IntoIterator<Item = R>) -> Arg {
         Self::rows(rows)
     }
 

@@ -26,15 +26,7 @@ pub(super) fn script(texts: &Texts, writes: Vec<Late>) -> (String, usize) {
     let length = |write: &Late| write.sql.len() + write.args.iter().map(bytes).sum::<usize>() + 80;
     let mut script = String::with_capacity(writes.iter().map(length).sum());
     for write in writes {
-        let mut parts = write.sql.split('?');
-        script.push_str(parts.next().unwrap_or_default());
-        let mut args = write.args.into_iter();
-        for part in parts {
-            let arg = args.next().expect("an argument for each placeholder");
-            (texts.literal)(&arg, &mut script);
-            script.push_str(part);
-        }
-        assert!(args.next().is_none(), "a placeholder for each argument");
+        put(texts.literal, write.sql, &write.args, &mut script);
         script.push_str("; ");
         statements += 1;
         if let Some(rows) = write.rows {
@@ -44,4 +36,16 @@ pub(super) fn script(texts: &Texts, writes: Vec<Late>) -> (String, usize) {
         }
     }
     (script, statements)
+}
+
+/// A statement with its arguments in their places.
+pub fn put(literal: fn(&Arg, &mut String), sql: &str, args: &[Arg], out: &mut String) {
+    let mut args = args.iter();
+    for (place, part) in sql.split('?').enumerate() {
+        if place > 0 {
+            literal(args.next().expect("an argument for each placeholder"), out);
+        }
+        out.push_str(part);
+    }
+    assert!(args.next().is_none(), "a placeholder for each argument");
 }

@@ -12,7 +12,7 @@ mod decode;
 mod drift;
 pub mod driver;
 mod identity;
-mod late;
+pub mod late;
 mod link;
 mod migrate;
 mod operations;

@@ -1,68 +1,37 @@
-//! State changes of transfers. Those of a batch nearly always differ only in the transfer and in
-//! what caused them: what they have in common is bound once, which leaves a third of the columns
-//! and a quarter of the cost.
+//! State changes of transfers: one statement for all of a transaction, whatever they are.
 
-use super::driver::{Arg, Driver, Hex};
+use super::driver::Hex;
 use crate::domain::{StageWrite, State, Timestamp};
-use std::collections::BTreeMap;
+use serde::Serialize;
 
-/// What the state changes of one statement have in common; codes instead of names, in order.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Step {
-    from: i64,
-    to: i64,
-    reason: Option<i64>,
-    at: Timestamp,
-    hold_deadline: Option<Timestamp>,
+/// Their rows in id order, which is the order in which transfers are locked.
+pub(super) fn columns(writes: &[StageWrite]) -> Vec<impl Serialize + '_> {
+    let mut writes: Vec<&StageWrite> = writes.iter().collect();
+    writes.sort_unstable_by_key(|write| write.terms.id);
+    writes.into_iter().map(row).collect()
 }
 
-impl Step {
-    fn of(write: &StageWrite) -> Self {
-        Self {
-            from: write.from.code(),
-            to: write.to.code(),
-            reason: write.reason.map(|reason| reason.code()),
-            at: write.at,
-            hold_deadline: write.hold_deadline,
-        }
-    }
-}
-
-/// The state changes of a batch by what they have in common, each group in id order.
-pub(super) fn alike(writes: &[StageWrite]) -> BTreeMap<Step, Vec<&StageWrite>> {
-    let mut groups: BTreeMap<Step, Vec<&StageWrite>> = BTreeMap::new();
-    for write in writes {
-        groups.entry(Step::of(write)).or_default().push(write);
-    }
-    for group in groups.values_mut() {
-        group.sort_unstable_by_key(|write| write.terms.id);
-    }
-    groups
-}
-
-/// The statement that writes one group. What caused a refusal at hold, or a hold and its end in one,
-/// is remembered as both.
-pub(super) fn statement<D: Driver>(
-    step: Step,
-    writes: Vec<&StageWrite>,
-) -> (&'static str, Vec<Arg>) {
-    let batch = D::rows(writes.into_iter().map(|write| {
-        let (terms, cause) = (&write.terms, write.cause);
-        let (source, currency) = (terms.source.as_str(), terms.amount.currency());
-        let id = Hex::from(terms.id);
-        (id, source, terms.amount.minor(), currency, cause.offset, cause.attempt)
-    }));
-    let from = Arg::Int(step.from);
-    if step.to == State::Held.code() {
-        let args = vec![batch, from, step.at.into(), step.hold_deadline.into()];
-        return (D::STATEMENTS.hold_transfers, args);
-    }
-    let passes_hold = step.hold_deadline.is_some();
-    let refused_at_hold = step.from == State::Requested.code() && step.to == State::Rejected.code();
-    let at_hold = Arg::Int(i64::from(refused_at_hold || passes_hold));
-    let held_at = passes_hold.then_some(step.at);
-    let (to, reason) = (Arg::Int(step.to), Arg::from(step.reason));
-    let hold = [held_at.into(), step.hold_deadline.into(), at_hold.clone(), at_hold];
-    let args = [batch, from, to, reason, step.at.into()].into_iter().chain(hold).collect();
-    (D::STATEMENTS.end_transfers, args)
+/// What caused a refusal at hold, or a hold and its end in one, is remembered as both.
+fn row(write: &StageWrite) -> impl Serialize + '_ {
+    let terms = &write.terms;
+    let held = write.to == State::Held || write.passes_hold();
+    let refused_at_hold = write.from == State::Requested && write.to == State::Rejected;
+    let hold = (held || refused_at_hold).then_some(write.cause);
+    let end = write.to.is_final().then_some(write.cause);
+    (
+        Hex::from(terms.id),
+        terms.source.as_str(),
+        terms.amount.minor(),
+        terms.amount.currency(),
+        write.from.code(),
+        write.to.code(),
+        write.reason.map(|reason| reason.code()),
+        held.then_some(write.at.micros()),
+        write.hold_deadline.map(Timestamp::micros),
+        end.map(|_| write.at.micros()),
+        hold.and_then(|cause| cause.offset),
+        hold.map(|cause| cause.attempt),
+        end.and_then(|cause| cause.offset),
+        end.map(|cause| cause.attempt),
+    )
 }

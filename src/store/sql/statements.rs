@@ -45,11 +45,8 @@ pub struct Statements {
 
     /// Locks transfers in the order of the batch and reads them.
     pub lock_transfers: &'static str,
-    /// Holds transfers that are as expected: state before, time, deadline.
-    pub hold_transfers: &'static str,
-    /// Ends transfers that are as expected: state before and after, reason, time, and twice
-    /// whether the cause is the hold's too.
-    pub end_transfers: &'static str,
+    /// Moves transfers on that are as expected. What is given as NULL stays as it is.
+    pub advance_transfers: &'static str,
     /// Transfers out of an account, newest first, by the list's index. State 0 and flag 0 before the
     /// reference stand for any.
     pub outgoing: &'static str,

@@ -108,7 +108,7 @@ impl<D: Driver> SqlTx<D> {
         if rows.is_empty() {
             return Ok(());
         }
-        self.insert_late(sql, vec![D::inserted(rows)]).await
+        self.insert_late(sql, vec![D::values(rows)]).await
     }
 
     async fn send_late(&mut self) -> Result<(), StoreError> {
@@ -188,12 +188,11 @@ impl<D: Driver> Tx for SqlTx<D> {
     }
 
     async fn advance_transfers(&mut self, writes: &[StageWrite]) -> Result<u64, StoreError> {
-        let mut advanced = 0;
-        for (step, writes) in stages::alike(writes) {
-            let (sql, args) = stages::statement::<D>(step, writes);
-            advanced += self.execute(sql, &args).await?;
+        if writes.is_empty() {
+            return Ok(0);
         }
-        Ok(advanced)
+        let batch = D::values(stages::columns(writes));
+        self.execute(D::STATEMENTS.advance_transfers, &[batch]).await
     }
 
     async fn pivots(
@@ -218,10 +217,10 @@ impl<D: Driver> Tx for SqlTx<D> {
     /// again.
     async fn write(&mut self, plan: &Plan) -> Result<(), StoreError> {
         let texts = D::STATEMENTS;
-        for (step, writes) in stages::alike(&plan.transfers) {
-            let rows = writes.len();
-            let (sql, args) = stages::statement::<D>(step, writes);
-            self.update_late("transfers", rows, sql, args).await?;
+        let transfers = plan.transfers.len();
+        if transfers > 0 {
+            let args = vec![D::values(stages::columns(&plan.transfers))];
+            self.update_late("transfers", transfers, texts.advance_transfers, args).await?;
         }
         let accounts = change_columns(&plan.accounts);
         self.update_batch_late("accounts", texts.write_accounts, accounts).await?;

@@ -93,25 +93,22 @@ pub(super) const STATEMENTS: Statements = Statements {
     ),
     // `LIMIT -1` is no limit: it keeps the batch in one piece. That and `+`, which keeps SQLite from
     // indexing the batch, have it look up each transfer of the batch instead of scanning them all.
-    hold_transfers: concat!(
-        "UPDATE transaction_status AS t SET state = 2, held_at = w.at, \
-         hold_deadline = w.deadline, hold_offset = w.offset, hold_attempt = w.attempt \
-         FROM (SELECT * FROM (SELECT ? AS before, ? AS at, ? AS deadline) CROSS JOIN ",
-        batch!(id 1, source 2, amount 3, currency 4, offset 5, attempt 6),
+    advance_transfers: concat!(
+        "UPDATE transaction_status AS t SET state = w.state, \
+         reason = coalesce(w.reason, t.reason), held_at = coalesce(w.held_at, t.held_at), \
+         hold_deadline = coalesce(w.hold_deadline, t.hold_deadline), \
+         completed_at = coalesce(w.completed_at, t.completed_at), \
+         hold_offset = coalesce(w.hold_offset, t.hold_offset), \
+         hold_attempt = coalesce(w.hold_attempt, t.hold_attempt), \
+         final_offset = coalesce(w.final_offset, t.final_offset), \
+         final_attempt = coalesce(w.final_attempt, t.final_attempt) FROM (SELECT * FROM ",
+        batch!(
+            id 1, source 2, amount 3, currency 4, state_before 5, state 6, reason 7, held_at 8,
+            hold_deadline 9, completed_at 10, hold_offset 11, hold_attempt 12, final_offset 13,
+            final_attempt 14
+        ),
         " LIMIT -1) AS w WHERE t.id = +w.id AND t.source = +w.source AND t.amount = +w.amount \
-         AND t.currency = +w.currency AND t.state = +w.before"
-    ),
-    end_transfers: concat!(
-        "UPDATE transaction_status AS t SET state = w.after, reason = w.reason, \
-         completed_at = w.at, held_at = coalesce(w.held_at, t.held_at), \
-         hold_deadline = coalesce(w.deadline, t.hold_deadline), hold_offset = iif(w.offset_too, w.offset, t.hold_offset), \
-         hold_attempt = iif(w.attempt_too, w.attempt, t.hold_attempt), \
-         final_offset = w.offset, final_attempt = w.attempt \
-         FROM (SELECT * FROM (SELECT ? AS before, ? AS after, ? AS reason, ? AS at, ? AS held_at, \
-            ? AS deadline, ? AS offset_too, ? AS attempt_too) CROSS JOIN ",
-        batch!(id 1, source 2, amount 3, currency 4, offset 5, attempt 6),
-        " LIMIT -1) AS w WHERE t.id = +w.id AND t.source = +w.source AND t.amount = +w.amount \
-         AND t.currency = +w.currency AND t.state = +w.before"
+         AND t.currency = +w.currency AND t.state = +w.state_before"
     ),
     outgoing: concat!(
         "SELECT ",
@@ -403,7 +400,7 @@ mod tests {
     use sqlx::{AssertSqlSafe, ConnectOptions, Row};
 
     /// Texts whose cost must not grow with the tables.
-    const QUICK: [&str; 37] = [
+    const QUICK: [&str; 36] = [
         STATEMENTS.lock_accounts,
         STATEMENTS.write_accounts,
         STATEMENTS.quarantine,
@@ -411,8 +408,7 @@ mod tests {
         STATEMENTS.insert_accounts,
         STATEMENTS.project_balances,
         STATEMENTS.lock_transfers,
-        STATEMENTS.hold_transfers,
-        STATEMENTS.end_transfers,
+        STATEMENTS.advance_transfers,
         STATEMENTS.outgoing,
         STATEMENTS.transfer_records,
         STATEMENTS.insert_transfers,
