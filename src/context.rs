@@ -4,6 +4,7 @@ use crate::backlog::Backlog;
 use crate::broker::Broker;
 use crate::cache::BalanceCache;
 use crate::domain::{Currency, Shard};
+use crate::ease::Ease;
 use crate::random;
 use crate::store::Store;
 use crate::turn::{Projections, Turns};
@@ -29,6 +30,8 @@ pub struct Context {
     pub turns: Turns,
     /// What is projected to a shard is written in rounds.
     pub projections: Projections,
+    /// The comparison of the books, one shard after the other.
+    pub ease: Ease,
 }
 
 impl Context {
@@ -45,6 +48,7 @@ impl Context {
             wake: Wake::new(store.map().shards()),
             turns: Turns::new(Arc::clone(&store)),
             projections: Projections::new(Arc::clone(&store), cache.clone()),
+            ease: Ease::default(),
             store,
             broker,
             cache,

@@ -14,6 +14,7 @@ pub mod context;
 pub mod crash;
 pub mod credit;
 pub mod domain;
+pub mod ease;
 pub mod hold;
 pub mod ingress;
 pub mod operator;

@@ -30,6 +30,7 @@ use async_trait::async_trait;
 use futures::future::join_all;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// Runs the role for one shard until `stop`, through every outage.
@@ -64,8 +65,16 @@ impl Step for Commit {
         false
     }
 
+    fn most(&self, lane: Shard, batch: usize) -> usize {
+        batch.min(self.context.turns.full(lane))
+    }
+
     async fn ready(&self, lane: Shard) {
         self.context.turns.free(lane).await;
+    }
+
+    fn answered(&self, lane: Shard) -> Option<Instant> {
+        self.context.turns.answered(lane)
     }
 
     async fn apply(&self, lane: Shard, batch: Arc<Vec<Input>>) -> Result<Vec<Outcome>, StoreError> {

@@ -196,7 +196,7 @@ pub const SETTINGS: &[Setting] = &[
         "foreign_shard_timeout",
         Some("2s"),
         "a duration from 10ms to 1m, such as 2s, and shorter than the hold timeout",
-        "How long a step waits for a shard other than its own before it lets a transfer go, to be driven again.",
+        "How long a step waits for a shard other than its own that answers nobody before it lets a transfer go, to be driven again; five times as long for one that is busy.",
     ),
     setting(
         "outbox_limit",

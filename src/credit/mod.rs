@@ -28,6 +28,7 @@ use crate::worker::Step;
 use async_trait::async_trait;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// Runs the role for one source shard until `stop`, through every outage.
@@ -62,8 +63,16 @@ impl Step for Credit {
         !own_shard
     }
 
+    fn most(&self, lane: Shard, batch: usize) -> usize {
+        batch.min(self.context.turns.full(lane))
+    }
+
     async fn ready(&self, lane: Shard) {
         self.context.turns.free(lane).await;
+    }
+
+    fn answered(&self, lane: Shard) -> Option<Instant> {
+        self.context.turns.answered(lane)
     }
 
     async fn apply(&self, lane: Shard, batch: Arc<Vec<Input>>) -> Result<Vec<Outcome>, StoreError> {

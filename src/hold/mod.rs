@@ -29,6 +29,7 @@ use async_trait::async_trait;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// Runs the role for one shard until `stop`, through every outage.
@@ -63,13 +64,17 @@ impl Step for Hold {
         false
     }
 
-    /// A hold may be a transfer's whole way.
-    fn most(&self, batch: usize) -> usize {
-        2 * batch
+    /// A hold may be a transfer's whole way; but what fills a turn alone is enough.
+    fn most(&self, lane: Shard, batch: usize) -> usize {
+        (2 * batch).min(self.context.turns.full(lane))
     }
 
     async fn ready(&self, lane: Shard) {
         self.context.turns.free(lane).await;
+    }
+
+    fn answered(&self, lane: Shard) -> Option<Instant> {
+        self.context.turns.answered(lane)
     }
 
     async fn apply(&self, lane: Shard, batch: Arc<Vec<Input>>) -> Result<Vec<Outcome>, StoreError> {

@@ -85,12 +85,16 @@ impl Step for Projector {
         false
     }
 
-    fn most(&self, batch: usize) -> usize {
+    fn most(&self, _lane: Shard, batch: usize) -> usize {
         batch * BATCHES
     }
 
     async fn ready(&self, lane: Shard) {
         self.context.projections.free(lane).await;
+    }
+
+    fn answered(&self, lane: Shard) -> Option<Instant> {
+        self.context.projections.answered(lane)
     }
 
     async fn apply(&self, lane: Shard, batch: Arc<Vec<Input>>) -> Result<Vec<Outcome>, StoreError> {

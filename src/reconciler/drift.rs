@@ -12,8 +12,9 @@
 //! check alone.
 //!
 //! The passes over everything (accounts, transfers, pivots) go on page by page and begin anew after
-//! the configured interval. Page after page, every pass works a tenth of the time at most: under a
-//! load that lasts it falls behind, and never takes from the money what the money needs. A shard that
+//! the configured interval. Page after page, all checks of a process together work a tenth of the time
+//! at most: under a load that lasts they fall behind, and never take from the money what the money
+//! needs. A shard that
 //! does not answer stops only what needs it. Behind is lag, which the projector's refresher copies; wrong at the same version
 //! is drift.
 
@@ -43,8 +44,6 @@ const LISTED: u32 = 500;
 /// of the database.
 const GLANCE: Duration = Duration::from_millis(20);
 const FEWEST: u32 = 50;
-/// How long it rests after a page, as a multiple of what the page took.
-const REST: u32 = 9;
 
 /// Runs until `stop`, through every outage.
 pub async fn run(context: Arc<Context>, shard: Shard, stop: CancellationToken) {
@@ -95,8 +94,7 @@ impl DriftCheck<'_> {
         recent.and(watched).and(pivots).and(full)
     }
 
-    /// Goes on with passes that are due, for so long; each at least by a page. It works a tenth of
-    /// the time, and leaves the rest to the money.
+    /// Goes on with passes that are due, for so long; each at least by a page.
     async fn pages(
         &mut self,
         passes: &[Pass],
@@ -104,21 +102,20 @@ impl DriftCheck<'_> {
         until: Timestamp,
         bound: Duration,
     ) -> Result<(), StoreError> {
-        let began = Instant::now();
+        let (context, began) = (self.context, Instant::now());
         let mut first = Ok(());
         for pass in passes {
             loop {
-                let page = Instant::now();
-                let step = match pass {
-                    Pass::Accounts => self.accounts(now).await,
-                    Pass::Pivots | Pass::RecentPivots => self.pivots(*pass, now, until).await,
-                    Pass::Transfers => self.transfers(*pass, PAGE, now, until).await,
-                    Pass::Recent => self.recent(now, until).await,
-                };
-                match step {
-                    Ok(Step::More) if began.elapsed() < bound => {
-                        tokio::time::sleep(page.elapsed() * REST).await;
+                let page = async {
+                    match pass {
+                        Pass::Accounts => self.accounts(now).await,
+                        Pass::Pivots | Pass::RecentPivots => self.pivots(*pass, now, until).await,
+                        Pass::Transfers => self.transfers(*pass, PAGE, now, until).await,
+                        Pass::Recent => self.recent(now, until).await,
                     }
+                };
+                match context.ease.take(page).await {
+                    Ok(Step::More) if began.elapsed() < bound => {}
                     Ok(Step::More | Step::Done) => break,
                     Err(error) => {
                         first = first.and(Err(error));
@@ -277,28 +274,31 @@ impl DriftCheck<'_> {
 
     /// Transfers that were not final when the pass came by.
     async fn watched(&mut self) -> Result<(), StoreError> {
-        let store = &self.context.store;
-        let mut after = start();
-        loop {
-            let page = Instant::now();
-            let ids = store.drift_watched(self.shard, after, self.glanced).await?;
-            let Some(last) = ids.last() else { return Ok(()) };
-            after = *last;
-            let full = ids.len() == self.glanced as usize;
-            let facts = store.source_facts_of(self.shard, &ids).await?;
-            let ended: Vec<SourceFact> =
-                facts.into_iter().filter(|fact| fact.state.is_final()).collect();
-            let mut faults = Vec::new();
-            let again: HashSet<TransferId> =
-                self.look(&ended, true, &mut faults).await?.into_iter().collect();
-            self.report(&faults).await?;
-            let seen: Vec<TransferId> =
-                ended.iter().map(|fact| fact.terms.id).filter(|id| !again.contains(id)).collect();
-            store.drift_seen(self.shard, &seen).await?;
-            let took = page.elapsed();
-            self.glanced = next_size(self.glanced, full, took);
-            tokio::time::sleep(took * REST).await;
+        let (context, mut after) = (self.context, start());
+        while let Some(last) = context.ease.take(self.watched_page(after)).await? {
+            after = last;
         }
+        Ok(())
+    }
+
+    /// The next of them behind one; returns the last, if there was any.
+    async fn watched_page(&mut self, after: TransferId) -> Result<Option<TransferId>, StoreError> {
+        let (store, page) = (&self.context.store, Instant::now());
+        let ids = store.drift_watched(self.shard, after, self.glanced).await?;
+        let Some(last) = ids.last().copied() else { return Ok(None) };
+        let full = ids.len() == self.glanced as usize;
+        let facts = store.source_facts_of(self.shard, &ids).await?;
+        let ended: Vec<SourceFact> =
+            facts.into_iter().filter(|fact| fact.state.is_final()).collect();
+        let mut faults = Vec::new();
+        let again: HashSet<TransferId> =
+            self.look(&ended, true, &mut faults).await?.into_iter().collect();
+        self.report(&faults).await?;
+        let seen: Vec<TransferId> =
+            ended.iter().map(|fact| fact.terms.id).filter(|id| !again.contains(id)).collect();
+        store.drift_seen(self.shard, &seen).await?;
+        self.glanced = next_size(self.glanced, full, page.elapsed());
+        Ok(Some(last))
     }
 
     /// One page of pivots of this shard, of a pass that is due.

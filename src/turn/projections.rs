@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 /// Between two rounds.
 const SHORT_ROUND: Duration = Duration::from_millis(100);
@@ -41,6 +42,11 @@ impl Projections {
     /// Until rows that are brought now are part of the next round.
     pub async fn free(&self, shard: Shard) {
         self.rounds.free(shard).await;
+    }
+
+    /// When the shard last answered.
+    pub fn answered(&self, shard: Shard) -> Option<Instant> {
+        self.rounds.answered(shard)
     }
 
     /// Writes rows, which stand for so many events, in the shard's next round; a newer or equal version wins.
@@ -79,7 +85,7 @@ struct Projecting {
 impl Serve for Projecting {
     type Asked = Asked;
 
-    fn next(&self, waiting: &mut VecDeque<Asked>) -> (Vec<Asked>, usize) {
+    fn next(&self, _: Shard, waiting: &mut VecDeque<Asked>) -> (Vec<Asked>, usize) {
         let (mut turn, mut events) = (Vec::new(), 0);
         while events < FULL {
             let Some(asked) = waiting.pop_front() else { break };
@@ -89,7 +95,7 @@ impl Serve for Projecting {
         (turn, events)
     }
 
-    async fn serve(&self, shard: Shard, turn: Vec<Asked>) {
+    async fn serve(&self, shard: Shard, turn: Vec<Asked>) -> bool {
         let (rows, answers): (Vec<_>, Vec<_>) =
             turn.into_iter().map(|asked| (asked.rows, asked.answer)).unzip();
         let rows = newest(rows.into_iter().flatten());
@@ -102,9 +108,10 @@ impl Serve for Projecting {
             // Who asked may have let it go.
             let _ = answer.send(result.clone());
         }
+        result.is_ok()
     }
 
-    fn rest(&self, events: usize, _: Duration) -> Duration {
+    fn rest(&self, _: Shard, events: usize, _: Duration) -> Duration {
         match events {
             ..BUSY => SHORT_ROUND,
             BUSY..CROWDED => ROUND,

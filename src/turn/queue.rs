@@ -4,7 +4,7 @@ use crate::domain::Shard;
 use async_trait::async_trait;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
@@ -17,13 +17,13 @@ pub(super) trait Serve: Send + Sync + 'static {
 
     /// Takes those who are served at once from those who wait, the first of them among them, and
     /// says how much work that is.
-    fn next(&self, waiting: &mut VecDeque<Self::Asked>) -> (Vec<Self::Asked>, usize);
+    fn next(&self, shard: Shard, waiting: &mut VecDeque<Self::Asked>) -> (Vec<Self::Asked>, usize);
 
-    /// Serves and answers them.
-    async fn serve(&self, shard: Shard, turn: Vec<Self::Asked>);
+    /// Serves and answers them; whether the shard answered.
+    async fn serve(&self, shard: Shard, turn: Vec<Self::Asked>) -> bool;
 
     /// How long the shard rests after so much work, which took so long.
-    fn rest(&self, size: usize, took: Duration) -> Duration;
+    fn rest(&self, shard: Shard, size: usize, took: Duration) -> Duration;
 }
 
 /// The shards' queues.
@@ -44,6 +44,7 @@ struct Entrance<A> {
 struct Door {
     closed: AtomicBool,
     opened: Notify,
+    answered: Mutex<Option<Instant>>,
 }
 
 impl Door {
@@ -54,6 +55,10 @@ impl Door {
     fn open(&self) {
         self.closed.store(false, Ordering::Release);
         self.opened.notify_waiters();
+    }
+
+    fn answered(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.answered.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn pass(&self) {
@@ -76,6 +81,16 @@ impl<S: Serve> Queues<S> {
     /// Until what is asked for now is served at once.
     pub async fn free(&self, shard: Shard) {
         self.entrance(shard).door.pass().await;
+    }
+
+    /// What is done at a turn.
+    pub fn serve(&self) -> &S {
+        &self.serve
+    }
+
+    /// When the shard last answered a turn.
+    pub fn answered(&self, shard: Shard) -> Option<Instant> {
+        *self.entrance(shard).door.answered()
     }
 
     /// Asks for something; what comes of it comes the way that it holds.
@@ -108,10 +123,13 @@ impl<S: Serve> Task<S> {
     async fn run(mut self) {
         while self.collect().await {
             self.door.close();
-            let (turn, size) = self.serve.next(&mut self.waiting);
+            let (turn, size) = self.serve.next(self.shard, &mut self.waiting);
             let began = Instant::now();
-            self.serve.serve(self.shard, turn).await;
-            tokio::time::sleep(self.serve.rest(size, began.elapsed())).await;
+            if self.serve.serve(self.shard, turn).await {
+                *self.door.answered() = Some(Instant::now());
+            }
+            let rest = self.serve.rest(self.shard, size, began.elapsed());
+            tokio::time::sleep(rest).await;
             self.door.open();
         }
     }
@@ -137,7 +155,6 @@ impl<S: Serve> Task<S> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::Mutex;
     use tokio::sync::{Semaphore, oneshot};
 
     /// Remembers who was served together, each turn when it is told to go on.
@@ -150,17 +167,18 @@ mod tests {
     impl Serve for Served {
         type Asked = (u32, oneshot::Sender<()>);
 
-        fn next(&self, waiting: &mut VecDeque<Self::Asked>) -> (Vec<Self::Asked>, usize) {
+        fn next(&self, _: Shard, waiting: &mut VecDeque<Self::Asked>) -> (Vec<Self::Asked>, usize) {
             (waiting.drain(..).collect(), 1)
         }
 
-        async fn serve(&self, _: Shard, turn: Vec<Self::Asked>) {
+        async fn serve(&self, _: Shard, turn: Vec<Self::Asked>) -> bool {
             self.turns.lock().unwrap().push(turn.iter().map(|(number, _)| *number).collect());
             self.go_on.acquire().await.unwrap().forget();
             turn.into_iter().for_each(|(_, answer)| answer.send(()).unwrap());
+            true
         }
 
-        fn rest(&self, _: usize, _: Duration) -> Duration {
+        fn rest(&self, _: Shard, _: usize, _: Duration) -> Duration {
             Duration::from_millis(10)
         }
     }

@@ -8,16 +8,21 @@ use crate::store::{Store, StoreError, transact};
 use async_trait::async_trait;
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 /// A shard rests so long after a transaction, and so long for each event of it, but no longer than
 /// the transaction took.
 const REST: Duration = Duration::from_millis(3);
 const REST_AN_EVENT: Duration = Duration::from_micros(250);
 /// Events from which on a transaction takes no further decision, and behind which the next one need
-/// not be waited for.
+/// not be waited for: at first, and between these where one took too long.
 const FULL: usize = 2000;
+const LEAST_FULL: usize = 250;
+/// Longer than this it is not to take, for there are others who wait for an answer of the shard.
+const LONGEST: Duration = Duration::from_secs(1);
 
 /// Decisions of all steps of a process.
 pub struct Turns(Queues<Deciding>);
@@ -25,17 +30,28 @@ pub struct Turns(Queues<Deciding>);
 impl Turns {
     /// For the shards of a store.
     pub fn new(store: Arc<dyn Store>) -> Self {
-        Self::of(Deciding { store, rests: true })
+        Self::of(store, true)
     }
 
     /// The same for a yardstick: what waits for nothing but the database.
     pub fn without_rest(store: Arc<dyn Store>) -> Self {
-        Self::of(Deciding { store, rests: false })
+        Self::of(store, false)
     }
 
-    fn of(deciding: Deciding) -> Self {
-        let shards = deciding.store.map().shards();
-        Self(Queues::new(deciding, shards))
+    fn of(store: Arc<dyn Store>, rests: bool) -> Self {
+        let shards = store.map().shards();
+        let full = (0..shards).map(|_| AtomicUsize::new(FULL)).collect();
+        Self(Queues::new(Deciding { store, rests, full }, shards))
+    }
+
+    /// Events that fill a turn of a shard.
+    pub fn full(&self, shard: Shard) -> usize {
+        self.0.serve().full(shard)
+    }
+
+    /// When the shard last answered.
+    pub fn answered(&self, shard: Shard) -> Option<Instant> {
+        self.0.answered(shard)
     }
 
     /// Until a decision that is brought now is part of the next transaction.
@@ -64,17 +80,18 @@ type Answer = Result<Vec<Outcome>, StoreError>;
 struct Deciding {
     store: Arc<dyn Store>,
     rests: bool,
+    full: Vec<AtomicUsize>,
 }
 
 #[async_trait]
 impl Serve for Deciding {
     type Asked = Asked;
 
-    fn next(&self, waiting: &mut VecDeque<Asked>) -> (Vec<Asked>, usize) {
-        next(waiting)
+    fn next(&self, shard: Shard, waiting: &mut VecDeque<Asked>) -> (Vec<Asked>, usize) {
+        next(waiting, self.full(shard))
     }
 
-    async fn serve(&self, shard: Shard, turn: Vec<Asked>) {
+    async fn serve(&self, shard: Shard, turn: Vec<Asked>) -> bool {
         let (decisions, answers): (Vec<_>, Vec<_>) =
             turn.into_iter().map(|asked| (asked.decision, asked.answer)).unzip();
         metrics::histogram!("holdfast_turn_decisions").record(decisions.len() as f64);
@@ -85,14 +102,19 @@ impl Serve for Deciding {
             }
             Err(error) => vec![Err(error); decisions.len()],
         };
+        let mut answered = false;
         for (answer, result) in answers.into_iter().zip(results) {
+            answered |= result.as_ref().err().is_none_or(may_concern_one);
             // Who asked may have begun again; what was decided stands, and is found.
             let _ = answer.send(result);
         }
+        answered
     }
 
-    fn rest(&self, events: usize, took: Duration) -> Duration {
-        if events >= FULL || !self.rests {
+    fn rest(&self, shard: Shard, events: usize, took: Duration) -> Duration {
+        let full = self.full(shard);
+        self.full[usize::from(shard.0)].store(fuller(full, events, took), Ordering::Relaxed);
+        if events >= full || !self.rests {
             return Duration::ZERO;
         }
         let events = u32::try_from(events).unwrap_or(u32::MAX);
@@ -101,10 +123,10 @@ impl Serve for Deciding {
 }
 
 /// A transaction holds each transfer once: another decision about one of them waits.
-fn next(waiting: &mut VecDeque<Asked>) -> (Vec<Asked>, usize) {
+fn next(waiting: &mut VecDeque<Asked>, full: usize) -> (Vec<Asked>, usize) {
     let mut transfers: HashSet<TransferId> = HashSet::new();
     let (mut turn, mut later) = (Vec::new(), VecDeque::new());
-    while transfers.len() < FULL {
+    while transfers.len() < full {
         let Some(asked) = waiting.pop_front() else { break };
         let ids = asked.decision.transfers();
         if ids.iter().any(|id| transfers.contains(id)) {
@@ -119,7 +141,22 @@ fn next(waiting: &mut VecDeque<Asked>) -> (Vec<Asked>, usize) {
     (turn, transfers.len())
 }
 
+/// What fills the next turn, after one of so many events that took so long.
+fn fuller(full: usize, events: usize, took: Duration) -> usize {
+    if took > LONGEST {
+        (events.min(full) / 2).max(LEAST_FULL)
+    } else if events >= full && took < LONGEST / 3 {
+        (full * 2).min(FULL)
+    } else {
+        full
+    }
+}
+
 impl Deciding {
+    fn full(&self, shard: Shard) -> usize {
+        self.full[usize::from(shard.0)].load(Ordering::Relaxed)
+    }
+
     /// Whoever runs into something is not to take the others with it.
     async fn one_by_one(&self, shard: Shard, decisions: Vec<Arc<dyn Decision>>) -> Vec<Answer> {
         let mut answers = Vec::with_capacity(decisions.len());
@@ -197,12 +234,25 @@ mod tests {
         ]
         .into();
         let all = ids(waiting.make_contiguous());
-        let (turn, events) = next(&mut waiting);
+        let (turn, events) = next(&mut waiting, FULL);
         assert_eq!(ids(&turn), [all[0].clone(), all[2].clone(), all[3].clone()]);
         assert_eq!(events, 5);
-        let (turn, events) = next(&mut waiting);
+        let (turn, events) = next(&mut waiting, FULL);
         assert_eq!((ids(&turn), events), (vec![all[1].clone()], 2));
         assert!(waiting.is_empty());
+    }
+
+    /// What takes too long is halved, and doubled again where there is more to do and time for it.
+    #[test]
+    fn a_turn_is_only_as_long_as_others_can_wait() {
+        let (long, short) = (Duration::from_secs(3), Duration::from_millis(100));
+        assert_eq!(fuller(2000, 2300, long), 1000);
+        assert_eq!(fuller(1000, 100, long), LEAST_FULL);
+        assert_eq!(fuller(LEAST_FULL, 1, long), LEAST_FULL);
+        assert_eq!(fuller(1000, 1000, short), 2000);
+        assert_eq!(fuller(2000, 2000, short), 2000);
+        assert_eq!(fuller(1000, 999, short), 1000, "more would not be taken");
+        assert_eq!(fuller(1000, 1000, LONGEST), 1000);
     }
 
     #[test]
@@ -210,7 +260,7 @@ mod tests {
         let numbers: Vec<u32> = (0..3000).collect();
         let mut waiting: VecDeque<Asked> =
             numbers.chunks(1000).map(|numbers| asked(EventType::Held, numbers)).collect();
-        assert_eq!(next(&mut waiting).1, FULL);
-        assert_eq!(next(&mut waiting).1, 1000);
+        assert_eq!(next(&mut waiting, FULL).1, FULL);
+        assert_eq!(next(&mut waiting, FULL).1, 1000);
     }
 }

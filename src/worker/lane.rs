@@ -1,16 +1,17 @@
 //! One lane: the events that write to one shard, one transaction at a time.
 
+use super::batch::{Batch, Entered, take_batch};
 use super::{Report, Step};
 use crate::broker::envelope::{self, Verdict};
-use crate::broker::{Delivered, Position, Producer, Record};
+use crate::broker::{Position, Producer, Record};
 use crate::context::Context;
 use crate::crash::{self, Place};
-use crate::domain::{AccountId, DeadReason, Input, Outcome, Shard, Suspicion, TransferId};
+use crate::domain::{AccountId, DeadReason, Input, Outcome, Shard, Suspicion};
 use crate::quarantine::quarantine;
 use crate::seldom::Seldom;
 use crate::store::{Constraint, StoreError, Tx, Work, transact};
 use async_trait::async_trait;
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -19,6 +20,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// A shard may keep a batch waiting so many times as long while it answers others.
+const PATIENCE: u32 = 5;
 
 /// What all lanes of a worker share.
 #[derive(Clone)]
@@ -54,20 +57,6 @@ impl LaneContext {
 
     fn report(&self, report: Report) {
         let _ = self.reports.send(report);
-    }
-}
-
-/// An event in a lane.
-pub struct Entered {
-    input: Box<Input>,
-    delivered: Delivered,
-    since: Instant,
-}
-
-impl Entered {
-    /// Thousands wait at a time, and their records are kept for dead letters alone.
-    pub fn new(input: Box<Input>, delivered: Delivered) -> Self {
-        Self { input, delivered: envelope::for_dead_letter(delivered), since: Instant::now() }
     }
 }
 
@@ -112,51 +101,6 @@ struct LaneTask {
     let_go: Seldom,
 }
 
-/// Events for one transaction, the records that they came as, and the places of further copies.
-struct Batch {
-    inputs: Arc<Vec<Input>>,
-    delivered: Vec<Delivered>,
-    copies: Vec<Position>,
-}
-
-impl Batch {
-    fn positions(&self) -> Vec<Position> {
-        let of_events = self.delivered.iter().map(|delivered| delivered.position);
-        of_events.chain(self.copies.iter().copied()).collect()
-    }
-}
-
-/// The next batch of at most `most` events. With `once` it holds each transfer once: further copies
-/// of an event are left out, and another event of the same transfer, or one that says something
-/// else of it, waits for the next batch.
-fn take_batch(waiting: &mut VecDeque<Entered>, most: usize, once: bool) -> Batch {
-    let mut places: HashMap<TransferId, usize> = HashMap::new();
-    let mut inputs = Vec::<Input>::with_capacity(most.min(waiting.len()));
-    let (mut delivered, mut copies) = (Vec::with_capacity(inputs.capacity()), Vec::new());
-    while inputs.len() < most {
-        let Some(next) = waiting.pop_front() else { break };
-        let event = &next.input.event;
-        let first = places.get(&event.terms.id).map(|place| &inputs[*place].event);
-        match first {
-            Some(first) if first.kind == event.kind && first.terms == event.terms => {
-                copies.push(next.delivered.position);
-            }
-            Some(_) => {
-                waiting.push_front(next);
-                break;
-            }
-            None => {
-                if once {
-                    places.insert(event.terms.id, inputs.len());
-                }
-                inputs.push(*next.input);
-                delivered.push(next.delivered);
-            }
-        }
-    }
-    Batch { inputs: Arc::new(inputs), delivered, copies }
-}
-
 type Applied = JoinHandle<Result<Vec<Outcome>, StoreError>>;
 
 impl LaneTask {
@@ -188,7 +132,7 @@ impl LaneTask {
     }
 
     fn most(&self) -> usize {
-        self.shared.step.most(self.shared.context.policy.batch)
+        self.shared.step.most(self.shard, self.shared.context.policy.batch)
     }
 
     async fn process(&mut self, batch: Batch) {
@@ -204,7 +148,8 @@ impl LaneTask {
             return self.conclude(batch, joined(self.shard, result)).await;
         }
         let bound = self.shared.context.policy.foreign_shard_timeout;
-        if let Ok(result) = tokio::time::timeout(bound, &mut applied).await {
+        let answered = || self.shared.step.answered(self.shard);
+        if let Some(result) = patiently(&mut applied, bound, answered).await {
             return self.conclude(batch, joined(self.shard, result)).await;
         }
         give_up.cancel();
@@ -397,6 +342,24 @@ async fn apply_until(
 }
 
 /// Whether an error says that a row breaks an invariant, so that trying again cannot help.
+/// What comes of a batch, or nothing where its shard is away: where it has answered nobody for so
+/// long. Busy with others is not away, but [`PATIENCE`] times as long is.
+async fn patiently<T>(
+    applied: &mut JoinHandle<T>,
+    bound: Duration,
+    answered: impl Fn() -> Option<Instant>,
+) -> Option<Result<T, JoinError>> {
+    let began = Instant::now();
+    let mut until = began + bound;
+    while Instant::now() < until {
+        if let Ok(result) = tokio::time::timeout_at(until, &mut *applied).await {
+            return Some(result);
+        }
+        until = (answered().unwrap_or(began) + bound).min(began + bound * PATIENCE);
+    }
+    None
+}
+
 fn suspicious(error: &StoreError) -> bool {
     matches!(
         error,
@@ -434,67 +397,29 @@ impl Work for Quarantine {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::broker::Topic;
-    use crate::domain::testing::{input, terms};
-    use crate::domain::{EventType, Partition, Terms};
 
-    fn entered(kind: EventType, terms: &Terms, offset: i64) -> Entered {
-        let input = Input { offset, ..input(kind, terms) };
-        let topic = Topic::of(kind, Shard(0));
-        let position = Position { topic, partition: Partition(0), offset };
-        let timestamp = input.event.at;
-        let (key, value, headers) = (Vec::new(), Vec::new(), Vec::new());
-        Entered::new(Box::new(input), Delivered { position, key, value, headers, timestamp })
+    const BOUND: Duration = Duration::from_secs(2);
+
+    /// How long is waited for a batch that takes so many seconds, on a shard that last answered
+    /// somebody then; and whether it was waited for to its end.
+    async fn waited(takes: u64, answered: impl Fn() -> Option<Instant>) -> (u64, bool) {
+        let began = Instant::now();
+        let work = tokio::time::timeout(Duration::from_secs(takes), std::future::pending::<()>());
+        let mut applied = tokio::spawn(work);
+        let done = patiently(&mut applied, BOUND, answered).await;
+        (began.elapsed().as_secs(), done.is_some())
     }
 
-    fn offsets(batch: &Batch) -> Vec<i64> {
-        batch.inputs.iter().map(|input| input.offset).collect()
-    }
-
-    /// Hazard 11: of several copies of an event in one batch one is decided on; the others are
-    /// done with it, so that their offsets are committed too.
-    #[test]
-    fn a_batch_holds_each_transfer_once() {
-        let (one, two) = (terms(1, "a", "b", 50), terms(2, "a", "b", 50));
-        let events = [(&one, 1), (&one, 2), (&two, 3), (&one, 4)];
-        let requested = |(terms, offset)| entered(EventType::Requested, terms, offset);
-        let mut waiting = events.map(requested).into();
-        let batch = take_batch(&mut waiting, 10, true);
-        assert_eq!(offsets(&batch), [1, 3]);
-        assert_eq!(batch.copies.iter().map(|copy| copy.offset).collect::<Vec<_>>(), [2, 4]);
-        let done: Vec<i64> = batch.positions().iter().map(|position| position.offset).collect();
-        assert_eq!(done, [1, 3, 2, 4]);
-        assert!(waiting.is_empty());
-    }
-
-    #[test]
-    fn another_event_of_a_transfer_waits_for_the_next_batch() {
-        let (one, two) = (terms(1, "a", "b", 50), terms(2, "a", "b", 50));
-        let mut waiting = VecDeque::from([
-            entered(EventType::Credited, &one, 1),
-            entered(EventType::Refused, &one, 1),
-            entered(EventType::Credited, &two, 2),
-        ]);
-        assert_eq!(take_batch(&mut waiting, 10, true).inputs.len(), 1);
-        assert_eq!(take_batch(&mut waiting, 10, true).inputs.len(), 2);
-    }
-
-    /// A forged event that comes first must not take the true one with it to the dead letters.
-    #[test]
-    fn an_event_with_other_terms_is_no_copy() {
-        let (forged, real) = (terms(1, "a", "b", 51), terms(1, "a", "b", 50));
-        let events = [(&forged, 1), (&real, 2), (&real, 3)];
-        let requested = |(terms, offset)| entered(EventType::Requested, terms, offset);
-        let mut waiting = events.map(requested).into();
-        assert_eq!(offsets(&take_batch(&mut waiting, 10, true)), [1]);
-        assert_eq!(offsets(&take_batch(&mut waiting, 10, true)), [2]);
-    }
-
-    #[test]
-    fn a_batch_is_bounded_and_may_hold_all_events_of_a_transfer() {
-        let one = terms(1, "a", "b", 50);
-        let mut waiting = (1..6).map(|at| entered(EventType::Held, &one, at)).collect();
-        assert_eq!(offsets(&take_batch(&mut waiting, 3, false)), [1, 2, 3]);
-        assert_eq!(offsets(&take_batch(&mut waiting, 3, false)), [4, 5]);
+    #[tokio::test(start_paused = true)]
+    async fn a_shard_that_is_busy_with_others_is_not_away() {
+        let began = Instant::now();
+        assert_eq!(waited(1, || None).await, (1, true));
+        assert_eq!(waited(9, || None).await, (2, false), "it never answered");
+        assert_eq!(waited(9, || Some(began)).await, (2, false), "it answered long ago");
+        assert_eq!(waited(9, || Some(Instant::now())).await, (9, true));
+        assert_eq!(waited(99, || Some(Instant::now())).await, (10, false), "nor for ever");
+        let now = Instant::now();
+        let last = now + Duration::from_secs(3);
+        assert_eq!(waited(99, || Some(last.min(Instant::now()))).await, (5, false), "it stopped");
     }
 }

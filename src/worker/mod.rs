@@ -9,6 +9,7 @@
 //! a revoked partition that did not drain), the worker begins again from the committed offsets:
 //! every step is idempotent.
 
+mod batch;
 mod intake;
 mod lane;
 mod tracker;
@@ -20,12 +21,14 @@ use crate::domain::{AccountId, Event, Input, Outcome, Partition, Shard};
 use crate::roles::Role;
 use crate::store::StoreError;
 use async_trait::async_trait;
+use batch::Entered;
 use intake::{Intake, Read};
-use lane::{Entered, Lane, LaneContext};
+use lane::{Lane, LaneContext};
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracker::Tracker;
 
@@ -59,13 +62,14 @@ pub trait Step: Send + Sync + 'static {
         true
     }
 
-    /// Events that one batch may hold, where the policy says `batch`.
-    fn most(&self, batch: usize) -> usize {
-        batch
-    }
+    /// Events that one batch of a lane may hold, where the policy says `batch`.
+    fn most(&self, lane: Shard, batch: usize) -> usize;
 
     /// Until a batch of this lane would be applied at once: what comes before that belongs to it.
     async fn ready(&self, lane: Shard);
+
+    /// When the lane's shard last answered a batch, whoever's it was.
+    fn answered(&self, lane: Shard) -> Option<Instant>;
 
     /// Applies a batch of one lane, each transfer once; one outcome for each input, in order.
     async fn apply(&self, lane: Shard, batch: Arc<Vec<Input>>) -> Result<Vec<Outcome>, StoreError>;
@@ -184,7 +188,8 @@ struct Worker {
 impl Worker {
     async fn consume(&mut self, stop: &CancellationToken) -> Result<(), Broken> {
         let batch = self.lane_context.context.policy.batch;
-        let bound = (batch * BATCHES_IN_FLIGHT).max(self.lane_context.step.most(batch) + batch);
+        let bound = (batch * BATCHES_IN_FLIGHT)
+            .max(self.lane_context.step.most(self.lane_context.own, batch) + batch);
         loop {
             let room = self.tracker.in_flight() < bound;
             tokio::select! {
