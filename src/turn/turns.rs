@@ -22,7 +22,7 @@ const REST_AN_EVENT: Duration = Duration::from_micros(250);
 const FULL: usize = 2000;
 const LEAST_FULL: usize = 250;
 /// Longer than this it is not to take, for there are others who wait for an answer of the shard.
-const LONGEST: Duration = Duration::from_secs(1);
+const LONGEST: Duration = Duration::from_millis(1500);
 
 /// Decisions of all steps of a process.
 pub struct Turns(Queues<Deciding>);
