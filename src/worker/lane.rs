@@ -341,7 +341,6 @@ async fn apply_until(
     }
 }
 
-/// Whether an error says that a row breaks an invariant, so that trying again cannot help.
 /// What comes of a batch, or nothing where its shard is away: where it has answered nobody for so
 /// long. Busy with others is not away, but [`PATIENCE`] times as long is.
 async fn patiently<T>(
@@ -360,6 +359,7 @@ async fn patiently<T>(
     None
 }
 
+/// Whether an error says that a row breaks an invariant, so that trying again cannot help.
 fn suspicious(error: &StoreError) -> bool {
     matches!(
         error,
