@@ -7,6 +7,8 @@ use tokio::time::Instant;
 
 /// The rest after a piece of work, as a multiple of what it took.
 const REST: u32 = 9;
+/// But no longer: what was slow for once, on one shard, does not put off all others.
+const LONGEST_REST: Duration = Duration::from_secs(10);
 
 /// Over all shards of a process one piece of such work is done at a time, and nothing of it in the
 /// rest that follows, so that its share of the time does not grow with the shards.
@@ -19,8 +21,7 @@ impl Ease {
         let turn = self.0.lock().await;
         let began = Instant::now();
         let done = work.await?;
-        let took: Duration = began.elapsed();
-        tokio::time::sleep(took * REST).await;
+        tokio::time::sleep((began.elapsed() * REST).min(LONGEST_REST)).await;
         drop(turn);
         Ok(done)
     }
@@ -32,20 +33,19 @@ mod tests {
     use std::future::pending;
     use std::sync::Arc;
 
+    async fn works_for(seconds: u64) -> Result<Instant, ()> {
+        let work = tokio::time::timeout(Duration::from_secs(seconds), pending::<()>());
+        work.await.unwrap_err();
+        Ok(Instant::now())
+    }
+
     /// Three at once take as much of the time as one.
     #[tokio::test(start_paused = true)]
     async fn whoever_works_rests_for_all() {
         let (ease, began) = (Arc::new(Ease::default()), Instant::now());
         let works = (0..3).map(|_| {
             let ease = Arc::clone(&ease);
-            tokio::spawn(async move {
-                let work = async {
-                    let second = tokio::time::timeout(Duration::from_secs(1), pending::<()>());
-                    second.await.unwrap_err();
-                    Ok::<_, ()>(Instant::now())
-                };
-                ease.take(work).await.unwrap()
-            })
+            tokio::spawn(async move { ease.take(works_for(1)).await.unwrap() })
         });
         let mut ended = Vec::new();
         for work in works.collect::<Vec<_>>() {
@@ -55,5 +55,7 @@ mod tests {
         let failed = ease.take(async { Err::<(), _>("away") }).await;
         assert_eq!(failed, Err("away"));
         assert_eq!(began.elapsed().as_secs(), 30);
+        ease.take(works_for(60)).await.unwrap();
+        assert_eq!(began.elapsed().as_secs(), 30 + 60 + 10);
     }
 }

@@ -14,9 +14,9 @@
 //! The passes over everything (accounts, transfers, pivots) go on page by page and begin anew after
 //! the configured interval. Page after page, all checks of a process together work a tenth of the time
 //! at most: under a load that lasts they fall behind, and never take from the money what the money
-//! needs. A shard that
-//! does not answer stops only what needs it. Behind is lag, which the projector's refresher copies; wrong at the same version
-//! is drift.
+//! needs. A shard that does not answer stops only what needs it, and the others for as long as a
+//! statement may take. Behind is lag, which the projector's refresher copies; wrong at the same
+//! version is drift.
 
 use super::compare::{self, Fault, Looked};
 use crate::cache::BalanceCache;

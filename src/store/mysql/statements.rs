@@ -1,6 +1,6 @@
 //! The texts in MySQL's words. Most batches are unpacked by `JSON_TABLE`, whose columns fail on what
-//! does not fit (left to itself it would read NULL); those of the hot path stand behind `VALUES`. MySQL locks in the order in which it reads:
-//! `STRAIGHT_JOIN` and the forced primary key make that the order of the batch, however small the
+//! does not fit (left to itself it would read NULL); those of the hot path stand behind `VALUES`.
+//! MySQL locks in the order in which it reads: `STRAIGHT_JOIN` and the forced primary key make that the order of the batch, however small the
 //! tables are. Only the table that is meant is locked (`OF`).
 
 use crate::store::sql::columns::{
