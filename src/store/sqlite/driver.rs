@@ -36,8 +36,8 @@ const READERS: u32 = 4;
 /// random places does not read what it wrote a moment ago.
 const CACHE: &str = "-32768";
 /// Pages of 4 KiB in the write-ahead log before they are written to the file, each once however
-/// often it was changed.
-const CHECKPOINT: &str = "16384";
+/// often it was changed: 256 MiB, which a start after a kill reads in a moment.
+const CHECKPOINT: &str = "65536";
 
 /// Prepared texts that a connection keeps: every text, in every length that its batches come in.
 const KEPT_TEXTS: usize = 400;
