@@ -1,6 +1,7 @@
 //! Holdfast: moves money between accounts on different MySQL shards, exactly once, through seven
 //! steps joined by Kafka. `docs/ARCHITECTURE.md` walks through one transfer.
 
+pub mod access;
 pub mod backlog;
 pub mod bench;
 pub mod breaker;

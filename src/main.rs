@@ -2,7 +2,7 @@
 
 use clap::Parser;
 use holdfast::cli::{
-    Cli, Command, Ended, account, audit, bench, cluster, config, dev, dlq, help, lag, migrate,
+    Cli, Command, Ended, account, audit, bench, cluster, config, dev, dlq, help, key, lag, migrate,
     reconcile, report, serve, status, transfer,
 };
 use std::process::ExitCode;
@@ -32,6 +32,7 @@ async fn run(Cli { args, command }: Cli) -> Ended {
         Some(Command::Transfer(command)) => transfer::run(command, &args).await,
         Some(Command::Reconcile(command)) => reconcile::run(command, &args).await,
         Some(Command::Dlq(command)) => dlq::run(command, &args).await,
+        Some(Command::Key(command)) => key::run(command, &args).await,
         Some(Command::Audit(command)) => audit::run(command, &args).await,
         Some(Command::Shards(command)) => cluster::shards(command, &args).await,
         Some(Command::Lag(command)) => lag::run(command, &args).await,

@@ -3,6 +3,8 @@ import http from 'k6/http';
 import { fail } from 'k6';
 
 export const BASE_URL = (__ENV.BASE_URL || 'http://127.0.0.1:8080').replace(/\/+$/, '');
+// The credential, where Holdfast asks for one: an API key of a principal that sees all accounts.
+const WHO = __ENV.API_KEY ? { Authorization: `Bearer ${__ENV.API_KEY}` } : {};
 export const CURRENCY = 'USD';
 
 const MOST = 1000; // items of one batch call
@@ -20,17 +22,17 @@ export function post(path, body, headers = {}) {
 
 // For http.batch: the same as post, several at once.
 export function request(path, body, headers = {}) {
-  const params = { headers: { 'Content-Type': 'application/json', ...headers }, tags: { name: `POST ${path}` } };
+  const params = { headers: { 'Content-Type': 'application/json', ...WHO, ...headers }, tags: { name: `POST ${path}` } };
   return ['POST', BASE_URL + path, JSON.stringify(body), params];
 }
 
 export function get(path, name) {
-  return http.get(BASE_URL + path, { tags: { name: name || `GET ${path}` } });
+  return http.get(BASE_URL + path, { headers: WHO, tags: { name: name || `GET ${path}` } });
 }
 
 // Many at once, in the order of the paths.
 export function getAll(paths, name) {
-  return http.batch(paths.map((path) => ['GET', BASE_URL + path, null, { tags: { name } }]));
+  return http.batch(paths.map((path) => ['GET', BASE_URL + path, null, { headers: WHO, tags: { name } }]));
 }
 
 // A field of an answer; undefined where it is no object.

@@ -1,5 +1,6 @@
 //! The few calls of the API that are made beside a load.
 
+use super::credential::Credential;
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -59,9 +60,9 @@ impl Sent {
 }
 
 impl Api {
-    /// For `http://host:port`.
-    pub fn new(base: &str) -> Result<Self, ApiError> {
-        let client = reqwest::Client::builder().no_proxy().pool_max_idle_per_host(1024).build()?;
+    /// For `http://host:port`, as somebody.
+    pub fn new(base: &str, credential: &Credential) -> Result<Self, ApiError> {
+        let client = credential.client().pool_max_idle_per_host(1024).build()?;
         Ok(Self { client, base: base.trim_end_matches('/').to_owned() })
     }
 

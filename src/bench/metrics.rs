@@ -1,5 +1,6 @@
 //! How far transfers have come, by the counters that Holdfast's processes show at `/metrics`.
 
+use super::credential::Credential;
 use crate::roles::Role;
 use std::collections::BTreeMap;
 
@@ -73,8 +74,8 @@ pub struct Scraper {
 
 impl Scraper {
     /// Of addresses such as `http://127.0.0.1:8080`, with or without `/metrics`.
-    pub fn new(urls: &[String]) -> Result<Self, reqwest::Error> {
-        let client = reqwest::Client::builder().no_proxy().build()?;
+    pub fn new(urls: &[String], credential: &Credential) -> Result<Self, reqwest::Error> {
+        let client = credential.client().build()?;
         let whole = |url: &String| {
             let base = url.trim_end_matches('/').trim_end_matches("/metrics");
             format!("{base}/metrics")

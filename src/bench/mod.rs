@@ -9,6 +9,7 @@
 pub mod ceiling;
 mod client;
 pub mod cost;
+mod credential;
 mod host;
 mod latency;
 pub mod load;
@@ -22,4 +23,5 @@ mod text;
 mod wire;
 
 pub use client::{Api, ApiError};
+pub use credential::Credential;
 pub use wire::Target;

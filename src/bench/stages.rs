@@ -192,6 +192,7 @@ impl Stages {
                 kind: crate::domain::AccountKind::Customer,
                 overdraft_limit: OVERDRAFT,
                 metadata: std::collections::BTreeMap::new(),
+                owner: None,
             };
             for created in ingress.create_accounts(ids.iter().map(request).collect()).await {
                 match created {

@@ -2,6 +2,7 @@
 //! are bytes already, answers that are looked at no further than needed. The generator shares its
 //! machine with what it measures.
 
+use super::credential::Credential;
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HOST};
 use http::{HeaderName, HeaderValue, Method, Request, StatusCode, Uri};
@@ -20,6 +21,7 @@ const PREFER: HeaderName = HeaderName::from_static("prefer");
 pub struct Target {
     address: SocketAddr,
     host: HeaderValue,
+    credential: Credential,
 }
 
 impl Target {
@@ -34,7 +36,13 @@ impl Target {
         let at = format!("{host}:{}", url.port_or_known_default().unwrap_or(80));
         let mut found = at.to_socket_addrs().map_err(|error| format!("{at}: {error}"))?;
         let address = found.next().ok_or_else(|| format!("{at} has no address"))?;
-        Ok(Self { address, host: HeaderValue::from_str(&at).map_err(|_| SHAPE)? })
+        let host = HeaderValue::from_str(&at).map_err(|_| SHAPE)?;
+        Ok(Self { address, host, credential: Credential::default() })
+    }
+
+    /// The same, as somebody.
+    pub fn shown(self, credential: Credential) -> Self {
+        Self { credential, ..self }
     }
 
     /// `host:port`.
@@ -97,6 +105,7 @@ impl Wire {
         read: bool,
     ) -> anyhow::Result<Answer<'_>> {
         request.headers_mut().insert(HOST, self.target.host.clone());
+        self.target.credential.show(request.headers_mut());
         // Taken out: whatever goes wrong, this connection is not used again.
         let mut open = match self.open.take() {
             Some(open) if !open.is_closed() => open,

@@ -5,9 +5,9 @@ use super::operator::OperatorArgs;
 use super::output::{OutputArgs, fields, list, print, value};
 use super::target::{Target, TargetArgs};
 use super::{ConfigArgs, PageArgs, account_import, examples, metadata};
-use crate::domain::{AccountId, AccountKind, AccountStatus, Currency, Money};
+use crate::domain::{AccountId, AccountKind, AccountStatus, Client, Currency, Money};
 use crate::ingress::http::{AccountAnswer, BalanceAnswer, cursor};
-use crate::ingress::{AccountRequest, Created};
+use crate::ingress::{AccountPatch, AccountRequest, Created};
 use crate::operator;
 use crate::runtime::backend::Opening;
 use crate::store::AccountFilter;
@@ -37,6 +37,8 @@ enum What {
     List(List),
     /// Create accounts from a CSV file; the same again changes nothing
     Import(account_import::Import),
+    /// Give accounts to the principal that sees and debits them
+    Assign(Assign),
     /// Let a quarantined account make new holds again, once its books agree
     ReleaseQuarantine(Release),
 }
@@ -61,6 +63,9 @@ struct Create {
     /// Any number of name=value
     #[arg(long, value_name = "NAME=VALUE", value_parser = metadata::pair)]
     metadata: Vec<(String, String)>,
+    /// The principal that it belongs to
+    #[arg(long, value_name = "PRINCIPAL")]
+    owner: Option<Client>,
     #[command(flatten)]
     target: TargetArgs,
     #[command(flatten)]
@@ -75,6 +80,25 @@ struct Create {
 struct Show {
     /// Its id
     id: AccountId,
+    #[command(flatten)]
+    target: TargetArgs,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = examples!(
+    "holdfast account assign alice --owner alice@example.com --reason 'accounts from before access'",
+))]
+struct Assign {
+    /// Ids of accounts
+    #[arg(required = true)]
+    ids: Vec<AccountId>,
+    /// The principal: a token's subject, or the owner of keys
+    #[arg(long, value_name = "PRINCIPAL")]
+    owner: Client,
+    #[command(flatten)]
+    operator: OperatorArgs,
     #[command(flatten)]
     target: TargetArgs,
     #[command(flatten)]
@@ -118,6 +142,9 @@ struct List {
     /// Only active, frozen or closed ones
     #[arg(long)]
     status: Option<AccountStatus>,
+    /// Only this principal's
+    #[arg(long, value_name = "PRINCIPAL")]
+    owner: Option<Client>,
     #[command(flatten)]
     page: PageArgs,
     #[command(flatten)]
@@ -127,8 +154,9 @@ struct List {
 }
 
 /// What is shown first of an account.
-const FIRST: [&str; 9] = [
+const FIRST: [&str; 10] = [
     "id",
+    "owner",
     "status",
     "quarantined",
     "kind",
@@ -146,6 +174,7 @@ pub async fn run(command: AccountCommand, args: &ConfigArgs) -> Ended {
         What::Show(command) => show(command, args).await,
         What::List(command) => list_accounts(command, args).await,
         What::Import(command) => account_import::run(command, args).await,
+        What::Assign(command) => assign(command, args).await,
         What::ReleaseQuarantine(command) => release_quarantine(command, args).await,
     }
 }
@@ -159,6 +188,7 @@ async fn create(command: Create, args: &ConfigArgs) -> Ended {
         kind: command.kind,
         overdraft_limit: limit.minor(),
         metadata: command.metadata.into_iter().collect(),
+        owner: command.owner,
     };
     let target = command.target.open(args, Opening::AnyShard).await?;
     let answers = target.ingress().create_accounts(vec![request]).await;
@@ -192,6 +222,20 @@ async fn with_balance(target: &Target, id: &AccountId) -> Result<Value, Failure>
         shown["quarantine"] = operator::quarantined(known.as_ref());
     }
     Ok(shown)
+}
+
+async fn assign(command: Assign, args: &ConfigArgs) -> Ended {
+    let actor = command.operator.actor();
+    let target = command.target.open(args, Opening::AnyShard).await?;
+    let mut data = Vec::with_capacity(command.ids.len());
+    for id in &command.ids {
+        let patch = AccountPatch { owner: Some(command.owner.clone()), ..AccountPatch::default() };
+        let changed = target.ingress().patch_account(id, patch, &actor).await;
+        data.push(value(AccountAnswer::from(target.accepted(changed).await?)));
+    }
+    let json = || json!({ "data": data });
+    print(command.output.format, || list(&["id", "owner", "status"], &data, None), json);
+    Ok(Outcome::Fine)
 }
 
 async fn release_quarantine(command: Release, args: &ConfigArgs) -> Ended {
@@ -228,6 +272,7 @@ async fn list_accounts(command: List, args: &ConfigArgs) -> Ended {
         prefix: command.prefix,
         currency: command.currency,
         status: command.status,
+        owner: command.owner,
     };
     let after: Option<AccountId> = command.page.position()?;
     let target = command.target.open(args, Opening::AllShards).await?;
@@ -236,7 +281,7 @@ async fn list_accounts(command: List, args: &ConfigArgs) -> Ended {
     let next = found.last_if_more().map(|account| cursor(&account.row.id));
     let data: Vec<Value> =
         found.items.into_iter().map(|account| value(AccountAnswer::from(account))).collect();
-    let columns = ["id", "currency", "kind", "status", ">overdraft_limit", "created_at"];
+    let columns = ["id", "currency", "kind", "status", "owner", ">overdraft_limit", "created_at"];
     let json = || json!({ "data": data, "next_cursor": next });
     print(command.output.format, || list(&columns, &data, next.as_deref()), json);
     Ok(Outcome::Fine)

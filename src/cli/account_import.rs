@@ -18,7 +18,7 @@ use std::path::PathBuf;
 const BATCH: usize = 1000;
 
 const COLUMNS: Columns =
-    Columns { required: &["id", "currency"], optional: &["kind", "overdraft_limit"] };
+    Columns { required: &["id", "currency"], optional: &["kind", "overdraft_limit", "owner"] };
 
 /// `account import`.
 #[derive(Args, Debug)]
@@ -27,7 +27,7 @@ const COLUMNS: Columns =
     "printf 'id,currency,kind,overdraft_limit\\nbank,USD,external,\\nalice,USD,,50.00\\n' > accounts.csv",
 ))]
 pub struct Import {
-    /// A CSV file with the columns id and currency, and perhaps kind and overdraft_limit
+    /// A CSV file with the columns id and currency, and perhaps kind, overdraft_limit and owner
     #[arg(value_name = "FILE.csv")]
     file: PathBuf,
     #[command(flatten)]
@@ -106,5 +106,6 @@ fn parse(line: &Line) -> Result<AccountRequest, String> {
         kind,
         overdraft_limit: limit.minor(),
         metadata: BTreeMap::new(),
+        owner: line.get("owner").map(|_| line.parse("owner")).transpose()?,
     })
 }

@@ -13,7 +13,7 @@ use crate::bench::metrics::Scraper;
 use crate::bench::mysql::Server;
 use crate::bench::process::Processes;
 use crate::bench::replay::{ReplayReport, Row, replay};
-use crate::bench::{Api, Target};
+use crate::bench::{Api, Credential, Target};
 use crate::config::Config;
 use crate::domain::AccountId;
 use crate::routing::ShardMap;
@@ -64,6 +64,9 @@ struct LoadArgs {
     /// Where Holdfast listens
     #[arg(long, default_value = "http://127.0.0.1:8080")]
     url: String,
+    /// A file with the API key or token to show; its principal must see the accounts and metrics
+    #[arg(long, value_name = "FILE")]
+    key_file: Option<PathBuf>,
     /// Transfers a second, whatever the answers do; or `max`: each connection sends the next
     /// request when the last is answered
     #[arg(long, default_value = "100", value_parser = pace)]
@@ -213,7 +216,8 @@ async fn run_load(command: LoadArgs, args: &ConfigArgs) -> Ended {
 }
 
 async fn send_file(command: &LoadArgs, file: &Path) -> Result<ReplayReport, Failure> {
-    let (api, rows) = (Api::new(&command.url)?, rows(file)?);
+    let credential = Credential::of_file(command.key_file.as_deref())?;
+    let (api, rows) = (Api::new(&command.url, &credential)?, rows(file)?);
     let batch = command.batch.unwrap_or(1000).into();
     Ok(replay(&api, &rows, batch, command.concurrency.into()).await?)
 }
@@ -221,8 +225,10 @@ async fn send_file(command: &LoadArgs, file: &Path) -> Result<ReplayReport, Fail
 async fn send_load(command: &LoadArgs, args: &ConfigArgs) -> Result<LoadReport, Failure> {
     let target =
         Target::new(&command.url).map_err(|error| Failure::Usage(format!("--url: {error}")))?;
+    let credential = Credential::of_file(command.key_file.as_deref())?;
+    let target = target.shown(credential.clone());
     let config = command.target.configure(args)?;
-    let instruments = instruments(command, args, &config, &target).await?;
+    let instruments = instruments(command, args, &config, &target, &credential).await?;
     let what = what(command, target);
     let stop = stop::on_signal()?;
     let progress = Progress::new();
@@ -261,6 +267,7 @@ async fn instruments(
     args: &ConfigArgs,
     config: &Config,
     target: &Target,
+    credential: &Credential,
 ) -> Result<Instruments, Failure> {
     let mut measured = Measured::new(GENERATOR, &servers(config)?);
     let processes = &mut measured.processes;
@@ -276,8 +283,8 @@ async fn instruments(
     let metrics = [command.url.clone()];
     let metrics = if command.metrics.is_empty() { &metrics[..] } else { &command.metrics };
     Ok(Instruments {
-        api: Api::new(&command.url)?,
-        scraper: Scraper::new(metrics)?,
+        api: Api::new(&command.url, credential)?,
+        scraper: Scraper::new(metrics, credential)?,
         measured,
         map: map(command, args, config).await?,
     })

@@ -4,13 +4,14 @@ use super::bench::{Progress, duration, prefix};
 use super::examples;
 use super::exit::{Ended, Failure, Outcome};
 use super::output::{OutputArgs, print, value};
-use crate::bench::Target;
 use crate::bench::cost::{GENERATOR, HOLDFAST, Measured};
 use crate::bench::metrics::Scraper;
 use crate::bench::reads::{Reads, reads};
+use crate::bench::{Credential, Target};
 use crate::domain::AccountId;
 use crate::runtime::stop;
 use clap::Args;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// `bench reads`.
@@ -23,6 +24,9 @@ pub struct ReadsCommand {
     /// Where Holdfast listens
     #[arg(long, default_value = "http://127.0.0.1:8080")]
     url: String,
+    /// A file with the API key or token to show; its principal must see the accounts and metrics
+    #[arg(long, value_name = "FILE")]
+    key_file: Option<PathBuf>,
     /// Reads a second of each of the four kinds, whatever the answers do
     #[arg(long, default_value = "50", value_parser = rate)]
     rate: f64,
@@ -60,9 +64,11 @@ fn rate(text: &str) -> Result<f64, String> {
 pub async fn run(command: ReadsCommand) -> Ended {
     let target =
         Target::new(&command.url).map_err(|error| Failure::Usage(format!("--url: {error}")))?;
+    let credential = Credential::of_file(command.key_file.as_deref())?;
+    let target = target.shown(credential.clone());
     let mut measured = Measured::new(GENERATOR, &[]);
     measured.processes.add_listener(HOLDFAST, &target.address());
-    let scraper = Scraper::new(std::slice::from_ref(&command.url))?;
+    let scraper = Scraper::new(std::slice::from_ref(&command.url), &credential)?;
     let prefix = command.accounts_prefix;
     let what = Reads {
         target,

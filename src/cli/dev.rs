@@ -3,7 +3,7 @@
 use super::exit::{Ended, Failure, Outcome};
 use super::output::write;
 use super::{ConfigArgs, examples, flags};
-use crate::config::{self, Sources};
+use crate::config::{self, Config, Sources};
 use crate::{runtime, telemetry};
 use clap::Args;
 use std::net::SocketAddr;
@@ -31,7 +31,7 @@ pub struct DevCommand {
 pub async fn run(command: DevCommand, args: &ConfigArgs) -> Ended {
     let flags = flags([("data", command.data), ("listen", command.listen)]);
     let loaded = config::load(&Sources::of_process(args.config.clone(), flags));
-    let config = loaded.config.map_err(Failure::Configuration)?;
+    let config = loaded.config.and_then(Config::for_dev).map_err(Failure::Configuration)?;
     telemetry::start_log(config.log, "warn");
     let greet = |address| write(&greeting(address, &config.data));
     runtime::dev(&config, command.shards, greet).await?;

@@ -13,6 +13,7 @@ mod csv_file;
 pub mod dev;
 pub mod dlq;
 mod exit;
+pub mod key;
 pub mod lag;
 mod metadata;
 pub mod migrate;
@@ -84,6 +85,8 @@ pub enum Command {
     Reconcile(reconcile::ReconcileCommand),
     /// List, show, replay and discard dead letters
     Dlq(dlq::DlqCommand),
+    /// Make, list, replace and revoke API keys
+    Key(key::KeyCommand),
     /// Show what operators did
     Audit(audit::AuditCommand),
     /// Show the shard map

@@ -23,12 +23,20 @@ pub struct ServeCommand {
     /// Where HTTP is served; without ingress only /healthz, /readyz and /metrics are
     #[arg(long, value_name = "HOST:PORT")]
     listen: Option<String>,
+    /// Let everybody do everything, without any credential; only on a loopback address
+    #[arg(long)]
+    insecure_no_auth: bool,
 }
 
 /// Runs until SIGINT or SIGTERM.
 pub async fn run(command: ServeCommand, args: &ConfigArgs) -> Ended {
-    let flags =
-        flags([("roles", command.roles), ("shards", command.shards), ("listen", command.listen)]);
+    let open = command.insecure_no_auth.then(|| "true".to_owned());
+    let flags = flags([
+        ("roles", command.roles),
+        ("shards", command.shards),
+        ("listen", command.listen),
+        ("insecure_no_auth", open),
+    ]);
     let loaded = config::load(&Sources::of_process(args.config.clone(), flags));
     let config = loaded.config.map_err(Failure::Configuration)?;
     require_mysql(&config)?;

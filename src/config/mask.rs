@@ -38,6 +38,7 @@ pub fn masked(secrecy: Secrecy, text: &str) -> String {
         // A URL with a password that was given for another setting by mistake.
         Secrecy::Open if text.contains('@') => MASK.to_owned(),
         Secrecy::Open => text.to_owned(),
+        Secrecy::Whole => MASK.to_owned(),
         Secrecy::Urls => each(masked_url),
         Secrecy::Pairs => each(masked_pair),
     }

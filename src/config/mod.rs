@@ -1,6 +1,7 @@
 //! The configuration: read once, from defaults, `holdfast.toml`, the environment and flags, into
 //! plain structs; everything that is wrong is reported at once.
 
+mod access;
 mod fault;
 mod layers;
 mod mask;
@@ -11,6 +12,7 @@ mod settings;
 #[cfg(test)]
 mod tests;
 
+pub use access::Access;
 pub use fault::{Fault, Faults};
 pub use layers::{DEFAULT_FILE, Flag, Sources};
 pub use mask::Secret;
@@ -43,6 +45,8 @@ pub struct Config {
     pub redis: Option<Redis>,
     /// The directory of the embedded store and log.
     pub data: PathBuf,
+    /// Who is let in.
+    pub access: Access,
     /// Form of the log; none for what suits stderr.
     pub log: Option<LogFormat>,
     /// Times and bounds of the pipeline.
@@ -152,6 +156,7 @@ fn read(reader: &mut Reader) -> Config {
         kafka: read_kafka(reader),
         redis: read_redis(reader),
         data: reader.get("data", parse::any::<PathBuf>),
+        access: access::read(reader),
         log: reader.get_optional("log", parse::any::<LogFormat>),
         policy: read_policy(reader),
         start_timeout: reader.get("start_timeout", parse::duration(ZERO..=DAY)),
@@ -225,10 +230,31 @@ fn read_policy(reader: &mut Reader) -> Policy {
     }
 }
 
+const LOOPBACK: &str = "must be a loopback address, such as 127.0.0.1:8080, where nobody has to say who they are; create a key (`holdfast key create`) and say auth = keys to listen elsewhere";
+
+impl Config {
+    /// The configuration of `dev`, where nobody has to say who they are unless somebody asked for
+    /// it.
+    pub fn for_dev(mut self) -> Result<Self, Faults> {
+        self.access.open = self.access.open || !self.access.given;
+        if self.access.open && !parse::is_loopback(&self.listen) {
+            return Err(Faults(vec![Fault {
+                name: "--listen".to_owned(),
+                value: Some(self.listen),
+                problem: LOOPBACK.to_owned(),
+            }]));
+        }
+        Ok(self)
+    }
+}
+
 /// What each value allows alone and no two together.
 fn check_together(reader: &mut Reader, config: &Config) {
     if config.policy.foreign_shard_timeout >= config.policy.hold_timeout {
         reader.refuse("foreign_shard_timeout", "must be shorter than the hold timeout");
+    }
+    if config.access.open && !parse::is_loopback(&config.listen) {
+        reader.refuse("listen", LOOPBACK);
     }
     let Some(mysql) = &config.mysql else { return };
     let count = mysql.shards.len();

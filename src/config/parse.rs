@@ -5,6 +5,7 @@ use super::mask::Secret;
 use crate::domain::Shard;
 use crate::roles::Role;
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 use url::Url;
@@ -48,6 +49,29 @@ pub(super) fn address(text: &str) -> Parsed<String> {
     } else {
         Err(None)
     }
+}
+
+/// Whether an address that was parsed cannot be reached from another machine.
+pub(super) fn is_loopback(address: &str) -> bool {
+    let host = address.rsplit_once(':').map_or("", |(host, _)| host);
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost" || bare.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+/// The issuer of tokens: a URL of TLS, or of this machine.
+pub(super) fn issuer(text: &str) -> Parsed<String> {
+    let url = Url::parse(text).map_err(|_| None)?;
+    let host = url.host_str().unwrap_or_default();
+    let here = is_loopback(&format!("{host}:0"));
+    let secure = url.scheme() == "https" || url.scheme() == "http" && here;
+    let plain = url.query().is_none() && url.fragment().is_none() && url.username().is_empty();
+    if secure && plain && !host.is_empty() { Ok(text.to_owned()) } else { Err(None) }
+}
+
+/// Visible ASCII characters, at least one.
+pub(super) fn word(text: &str) -> Parsed<String> {
+    let fits = matches!(text.len(), 1..=255) && text.bytes().all(|b| b.is_ascii_graphic());
+    if fits { Ok(text.to_owned()) } else { Err(None) }
 }
 
 /// Addresses, comma-separated.

@@ -10,6 +10,8 @@ pub enum Secrecy {
     Urls,
     /// The values of those `name=value` pairs whose name speaks of a secret.
     Pairs,
+    /// All of it.
+    Whole,
 }
 
 /// One setting.
@@ -281,5 +283,71 @@ pub const SETTINGS: &[Setting] = &[
         Some("30s"),
         "a duration from 1s to 10m, such as 30s",
         "How long a process that was told to stop finishes what it has begun.",
+    ),
+    setting(
+        "auth",
+        Some("keys"),
+        "keys, oidc, or both, comma-separated",
+        "How callers of the API say who they are: by API keys (`holdfast key`), by tokens of an OpenID provider, or by either. `dev` asks nobody unless this is set.",
+    ),
+    flagged(
+        "--insecure-no-auth",
+        setting(
+            "insecure_no_auth",
+            Some("false"),
+            "true or false, and true only where HTTP is served on a loopback address",
+            "Lets everybody do everything, as one principal: for trying out on one machine.",
+        ),
+    ),
+    setting(
+        "oidc_issuer",
+        None,
+        "an https URL, or an http URL of a loopback address, as it stands in the tokens' `iss`",
+        "The OpenID provider; its keys are found through `/.well-known/openid-configuration`.",
+    ),
+    setting(
+        "oidc_audience",
+        None,
+        "1 to 255 visible ASCII characters",
+        "What tokens must be for: one of their `aud`.",
+    ),
+    setting(
+        "oidc_algorithms",
+        Some("RS256,ES256"),
+        "any of RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, EdDSA, comma-separated",
+        "Signature algorithms of tokens that are taken; no other, whatever a token or a key says.",
+    ),
+    setting(
+        "oidc_roles_claim",
+        Some("roles"),
+        "1 to 255 visible ASCII characters",
+        "Where tokens have their roles: names of members with dots between them, such as realm_access.roles.",
+    ),
+    setting(
+        "oidc_leeway",
+        Some("10s"),
+        "a duration from 0s to 1m, such as 10s",
+        "By how much the clocks of the provider and of this process may differ.",
+    ),
+    setting(
+        "oidc_client_id",
+        None,
+        "1 to 255 visible ASCII characters",
+        "This service at the provider: where it is set, the provider is asked about tokens (RFC 7662), so that one that was revoked is refused.",
+    ),
+    secret(
+        Secrecy::Whole,
+        setting(
+            "oidc_client_secret",
+            None,
+            "1 to 1024 characters",
+            "The secret that goes with oidc_client_id.",
+        ),
+    ),
+    setting(
+        "oidc_introspection_interval",
+        Some("10s"),
+        "a duration from 1s to 1m, such as 10s",
+        "How long the provider's word on a token is taken before it is asked again.",
     ),
 ];

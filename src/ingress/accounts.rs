@@ -5,13 +5,16 @@
 
 use super::{Ingress, Refusal};
 use crate::domain::{
-    AccountId, AccountKind, AccountRow, AccountStatus, Currency, Shard, Timestamp, format_minor,
+    AccountId, AccountKind, AccountRow, AccountStatus, Client, Currency, Shard, Timestamp,
+    format_minor,
 };
 use crate::store::{
-    AccountRecord, AccountSettings, BalanceRow, StoreError, Tx, Work, expect_rows, transact,
+    AccountRecord, AccountSettings, Action, Actor, BalanceRow, StoreError, Tx, Work, expect_rows,
+    transact,
 };
 use async_trait::async_trait;
 use futures::future::join_all;
+use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// An account as the caller asked for it, parsed.
@@ -27,6 +30,8 @@ pub struct AccountRequest {
     pub overdraft_limit: i64,
     /// Strings by name.
     pub metadata: BTreeMap<String, String>,
+    /// Whose it is to be.
+    pub owner: Option<Client>,
 }
 
 /// An account that exists now.
@@ -45,6 +50,8 @@ pub struct AccountPatch {
     pub overdraft_limit: Option<i64>,
     /// Replaces all metadata.
     pub metadata: Option<BTreeMap<String, String>>,
+    /// Gives it to another owner.
+    pub owner: Option<Client>,
 }
 
 /// An id for an account whose owner named none: `acct-` and the 128 random bits as 26 lower-case
@@ -88,32 +95,46 @@ impl Ingress {
         &self,
         id: &AccountId,
         patch: AccountPatch,
+        by: &Actor,
     ) -> Result<AccountRecord, Refusal> {
-        self.change_account(id, &Change::Patch(patch)).await
+        self.change_account(id, &Change::Patch(patch), by).await
     }
 
     /// Stops new holds and credits; a repeat changes nothing.
-    pub async fn freeze_account(&self, id: &AccountId) -> Result<AccountRecord, Refusal> {
-        self.change_account(id, &Change::Freeze).await
+    pub async fn freeze_account(
+        &self,
+        id: &AccountId,
+        by: &Actor,
+    ) -> Result<AccountRecord, Refusal> {
+        self.change_account(id, &Change::Freeze, by).await
     }
 
     /// Lets a frozen account take part again; a repeat changes nothing.
-    pub async fn unfreeze_account(&self, id: &AccountId) -> Result<AccountRecord, Refusal> {
-        self.change_account(id, &Change::Unfreeze).await
+    pub async fn unfreeze_account(
+        &self,
+        id: &AccountId,
+        by: &Actor,
+    ) -> Result<AccountRecord, Refusal> {
+        self.change_account(id, &Change::Unfreeze, by).await
     }
 
     /// Closes an account whose posted and held are zero; a repeat changes nothing.
-    pub async fn close_account(&self, id: &AccountId) -> Result<AccountRecord, Refusal> {
-        self.change_account(id, &Change::Close).await
+    pub async fn close_account(
+        &self,
+        id: &AccountId,
+        by: &Actor,
+    ) -> Result<AccountRecord, Refusal> {
+        self.change_account(id, &Change::Close, by).await
     }
 
     async fn change_account(
         &self,
         id: &AccountId,
         change: &Change,
+        by: &Actor,
     ) -> Result<AccountRecord, Refusal> {
         let shard = self.context.store.map().shard_of(id);
-        let settled = self.settle(shard, &Settle { id, change }).await??;
+        let settled = self.settle(shard, &Settle { id, change, by }).await??;
         if let Some(as_of) = settled.changed_at {
             self.cache_balance(BalanceRow { row: settled.account.row.clone(), as_of });
         }
@@ -200,6 +221,7 @@ fn new_record(request: &AccountRequest, now: Timestamp) -> AccountRecord {
         },
         metadata: metadata_text(&request.metadata),
         created_at: now,
+        owner: request.owner.clone(),
     }
 }
 
@@ -215,6 +237,7 @@ fn matching(
         ("kind", row.kind != request.kind),
         ("overdraft_limit", row.overdraft_limit != request.overdraft_limit),
         ("metadata", metadata_of(&account).as_ref() != Some(&request.metadata)),
+        ("owner", account.owner != request.owner),
     ];
     let names: Vec<&str> =
         differing.iter().filter(|(_, differs)| *differs).map(|(name, _)| *name).collect();
@@ -232,9 +255,21 @@ enum Change {
     Close,
 }
 
+impl Change {
+    fn action(&self) -> Action {
+        match self {
+            Self::Patch(_) => Action::ChangeAccount,
+            Self::Freeze => Action::FreezeAccount,
+            Self::Unfreeze => Action::UnfreezeAccount,
+            Self::Close => Action::CloseAccount,
+        }
+    }
+}
+
 struct Settle<'a> {
     id: &'a AccountId,
     change: &'a Change,
+    by: &'a Actor,
 }
 
 struct Settled {
@@ -262,10 +297,27 @@ impl Work for Settle<'_> {
         };
         checked(tx.shard(), &settings.row)?;
         expect_rows(tx.shard(), "account settings", 1, tx.write_settings(&settings).await?)?;
+        let before = standing(&account);
         account.row = settings.row;
         account.metadata = settings.metadata.unwrap_or(account.metadata);
+        account.owner = settings.owner.or(account.owner);
+        let after = standing(&account);
+        if before != after {
+            let act = self.by.act(self.change.action(), self.id, &before, &after);
+            tx.record_acts(&[act]).await?;
+        }
         Ok(Ok(Settled { account, changed_at: Some(tx.now()) }))
     }
+}
+
+/// What the audit log has of an account's settings: all that decides about its money and whose it
+/// is.
+fn standing(account: &AccountRecord) -> Value {
+    let row = &account.row;
+    json!({
+        "status": row.status, "owner": account.owner,
+        "overdraft_limit": format_minor(row.overdraft_limit, row.currency),
+    })
 }
 
 fn checked(shard: Shard, row: &AccountRow) -> Result<(), StoreError> {
@@ -283,7 +335,7 @@ fn decide(account: &AccountRecord, change: &Change) -> Result<Option<AccountSett
         return Err(Refusal::AccountClosed(before.id.clone()));
     }
     let mut row = before.clone();
-    let mut metadata = None;
+    let (mut metadata, mut owner) = (None, None);
     match change {
         Change::Freeze => row.status = AccountStatus::Frozen,
         Change::Unfreeze => row.status = AccountStatus::Active,
@@ -294,13 +346,14 @@ fn decide(account: &AccountRecord, change: &Change) -> Result<Option<AccountSett
             let wanted = patch.metadata.as_ref();
             metadata =
                 wanted.filter(|_| wanted != metadata_of(account).as_ref()).map(metadata_text);
+            owner = patch.owner.clone().filter(|owner| Some(owner) != account.owner.as_ref());
         }
     }
-    if row == *before && metadata.is_none() {
+    if row == *before && metadata.is_none() && owner.is_none() {
         return Ok(None);
     }
     row.version += 1;
-    Ok(Some(AccountSettings { row, version_before: before.version, metadata }))
+    Ok(Some(AccountSettings { row, version_before: before.version, metadata, owner }))
 }
 
 fn is_empty(row: &AccountRow) -> bool {

@@ -10,6 +10,7 @@ fn account(posted: i64, held: i64, overdraft_limit: i64) -> AccountRecord {
         kind: AccountKind::Customer,
         overdraft_limit,
         metadata: BTreeMap::new(),
+        owner: None,
     };
     let mut record = new_record(&request, Timestamp::from_micros(1));
     record.row.posted = posted;
@@ -24,7 +25,7 @@ fn with_status(status: AccountStatus) -> AccountRecord {
 }
 
 fn limit(minor: i64) -> Change {
-    Change::Patch(AccountPatch { overdraft_limit: Some(minor), metadata: None })
+    Change::Patch(AccountPatch { overdraft_limit: Some(minor), ..AccountPatch::default() })
 }
 
 #[test]
@@ -91,6 +92,7 @@ fn other_attributes_are_named() {
         kind: AccountKind::Customer,
         overdraft_limit: 7,
         metadata: BTreeMap::from([("a".to_owned(), "b".to_owned())]),
+        owner: None,
     };
     let refusal = matching(&request, stored, false).unwrap_err();
     assert!(refusal.to_string().contains("another currency, metadata"), "{refusal}");

@@ -9,6 +9,7 @@ mod decide;
 mod fingerprint;
 mod group_commit;
 pub mod http;
+mod ownership;
 mod patient;
 mod pressure;
 mod queries;
@@ -20,6 +21,7 @@ mod wait;
 
 pub use accounts::{AccountPatch, AccountRequest, Created, minted_account_id};
 pub use cancel::Cancelled;
+pub use ownership::Part;
 pub use queries::{
     Balance, Direction, Listed, ListedTransfer, Timeline, TimelineEvent, TransferListing,
     TransferPosition, TransferView, ViewState,
@@ -42,6 +44,7 @@ pub struct Ingress {
     lanes: Arc<[Entrance]>,
     waiters: Arc<[mpsc::Sender<Waiter>]>,
     ending: CancellationToken,
+    owners: ownership::Owners,
 }
 
 impl Ingress {
@@ -57,6 +60,7 @@ impl Ingress {
         let lanes = map.all_shards().map(lane).collect();
         let waiters =
             map.all_shards().map(|shard| wait::start(Arc::clone(&context), shard)).collect();
-        Self { context, lanes, waiters, ending: CancellationToken::new() }
+        let (ending, owners) = (CancellationToken::new(), ownership::nobody_remembered());
+        Self { context, lanes, waiters, ending, owners }
     }
 }

@@ -60,6 +60,9 @@ pub enum Refusal {
     /// `account_not_found`.
     #[error("there is no account {0}")]
     AccountNotFound(AccountId),
+    /// The caller sees the transfer and has no such say in it: `forbidden`.
+    #[error("transfer {0} is not yours to do this with")]
+    NotYours(TransferId),
     /// `account_exists`, with other attributes.
     #[error(
         "account {id} exists with {difference}; choose another id or repeat the original request"

@@ -83,7 +83,7 @@ impl Work for Release<'_> {
         let version_before = row.version;
         row.quarantined = false;
         row.version += 1;
-        let settings = AccountSettings { row, version_before, metadata: None };
+        let settings = AccountSettings { row, version_before, metadata: None, owner: None };
         expect_rows(tx.shard(), "account settings", 1, tx.write_settings(&settings).await?)?;
         tx.forget_quarantines(&ids).await?;
         let findings: Vec<&str> =

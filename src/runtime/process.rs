@@ -6,9 +6,9 @@ use super::readiness::{Condition, Needs};
 use super::stop;
 use super::supervisor::Supervisor;
 use super::waiting::Waiting;
-use crate::config::Config;
+use crate::access::{Authenticator, Gate, Oidc};
+use crate::config::{Access, Config};
 use crate::context::Context;
-use crate::domain::Client;
 use crate::ingress::Ingress;
 use crate::ingress::http::{self, HttpExtras};
 use crate::roles::Role;
@@ -42,8 +42,9 @@ pub async fn serve(config: &Config) -> anyhow::Result<()> {
         backend = backend::connect(config, &waiting) => backend?,
     };
     refuse_unrecovered(&*backend.store).await?;
+    let gate = gate(&config.access, &backend.store)?;
     let mut process = Process::new(backend, config, condition, waiting, door);
-    process.let_in(extras);
+    process.let_in(extras, gate);
     process.run(stop, config.stop_timeout).await
 }
 
@@ -63,8 +64,9 @@ pub async fn dev(
     let address = door.address();
     let everything = Config { roles: Role::ALL.to_vec(), shards: None, ..config.clone() };
     let waiting = Waiting::until(config.start_timeout, condition.clone());
+    let gate = gate(&config.access, &backend.store)?;
     let mut process = Process::new(backend, &everything, condition, waiting, Some(door));
-    process.let_in(extras);
+    process.let_in(extras, gate);
     greet(address);
     process.run(stop, config.stop_timeout).await
 }
@@ -94,9 +96,21 @@ async fn open_door(config: &Config, extras: &HttpExtras) -> anyhow::Result<Optio
 }
 
 fn extras(condition: &Condition) -> anyhow::Result<HttpExtras> {
-    let client: Client = ANYBODY.parse().expect("a valid client name");
     let metrics = Metrics::start()?.render();
-    Ok(HttpExtras { readiness: condition.readiness(), metrics, client })
+    Ok(HttpExtras { readiness: condition.readiness(), metrics })
+}
+
+/// Who is let in, by the configuration.
+fn gate(access: &Access, store: &Arc<dyn Store>) -> anyhow::Result<Gate> {
+    if access.open {
+        tracing::warn!(
+            "nobody has to say who they are: everybody on this machine may do everything"
+        );
+        return Ok(Gate::open(ANYBODY.parse().expect("a valid client name")));
+    }
+    let oidc = access.oidc.clone().map(Oidc::new).transpose()?;
+    let keys = access.keys.then(|| Arc::clone(store));
+    Ok(Gate::Guarded(Arc::new(Authenticator::new(keys, oidc))))
 }
 
 /// A process whose store is open.
@@ -130,11 +144,11 @@ impl Process {
 
     /// Serves the API from now on, if that is among the roles. Not before that is anybody told that
     /// the process is ready.
-    fn let_in(&mut self, extras: HttpExtras) {
+    fn let_in(&mut self, extras: HttpExtras, gate: Gate) {
         if self.needs.roles.contains(&Role::Ingress) {
             let ingress = Ingress::new(Arc::clone(&self.context));
             self.ingress = Some(ingress.clone());
-            let api = http::router(ingress, extras);
+            let api = http::router(ingress, extras, gate);
             self.door.as_ref().expect("ingress has a door").let_in(api);
             tracing::info!("the API is served");
         }

@@ -5,6 +5,7 @@
 //! starts again where the database says that it may (deadlock, lock timeout).
 
 mod audit;
+mod credentials;
 mod drift;
 pub mod mysql;
 mod operations;
@@ -15,6 +16,7 @@ pub mod sqlite;
 mod transact;
 
 pub use audit::{AccountSums, Audit, AuditSnapshot, CreditFact, EntryFault, SourceFact};
+pub use credentials::{ApiKeyRow, Credentials, CredentialsTx};
 pub use drift::{Drift, Pass, Progress};
 pub use operations::{
     Act, ActFilter, Action, Actor, Handled, LetterMark, LoggedAct, NEWEST, Operations,
@@ -130,7 +132,7 @@ pub enum StoreError {
 /// trip.
 /// Methods that write return how many rows changed; [`expect_rows`] compares.
 #[async_trait]
-pub trait Tx: OperationsTx + Send {
+pub trait Tx: CredentialsTx + OperationsTx + Send {
     /// The shard.
     fn shard(&self) -> Shard;
 
@@ -236,7 +238,9 @@ pub fn expect_rows(
 
 /// The port. Reads outside [`Tx`] see committed rows; each is one statement unless said otherwise.
 #[async_trait]
-pub trait Store: Audit + Drift + Operations + Recovery + Send + Sync + 'static {
+pub trait Store:
+    Audit + Credentials + Drift + Operations + Recovery + Send + Sync + 'static
+{
     /// The map that all shards agreed on when the store was opened.
     fn map(&self) -> &ShardMap;
 

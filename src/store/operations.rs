@@ -29,11 +29,27 @@ pub enum Action {
     RebuildProjection,
     /// Both sides of every transfer were made to agree again after a promotion.
     Recover,
+    /// Access was refused.
+    RefuseAccess,
+    /// An API key was made.
+    CreateKey,
+    /// An API key got a successor.
+    RotateKey,
+    /// An API key was ended.
+    RevokeKey,
+    /// An account was frozen.
+    FreezeAccount,
+    /// A frozen account takes part again.
+    UnfreezeAccount,
+    /// An account was closed.
+    CloseAccount,
+    /// An account's limit or owner was changed.
+    ChangeAccount,
 }
 
 impl Action {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 16] = [
         Self::CancelTransfer,
         Self::RetryTransfer,
         Self::Quarantine,
@@ -42,6 +58,14 @@ impl Action {
         Self::DiscardLetter,
         Self::RebuildProjection,
         Self::Recover,
+        Self::RefuseAccess,
+        Self::CreateKey,
+        Self::RotateKey,
+        Self::RevokeKey,
+        Self::FreezeAccount,
+        Self::UnfreezeAccount,
+        Self::CloseAccount,
+        Self::ChangeAccount,
     ];
 
     /// The name in the log.
@@ -55,6 +79,14 @@ impl Action {
             Self::DiscardLetter => "dlq.discard",
             Self::RebuildProjection => "projection.rebuild",
             Self::Recover => "reconcile.recover",
+            Self::RefuseAccess => "access.refused",
+            Self::CreateKey => "key.create",
+            Self::RotateKey => "key.rotate",
+            Self::RevokeKey => "key.revoke",
+            Self::FreezeAccount => "account.freeze",
+            Self::UnfreezeAccount => "account.unfreeze",
+            Self::CloseAccount => "account.close",
+            Self::ChangeAccount => "account.change",
         }
     }
 }

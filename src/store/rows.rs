@@ -5,7 +5,7 @@ pub use crate::domain::{
     AccountChange, Cause, Claim, ClaimKey, Entry, EntryRow, NewTransfer, Side, StageWrite,
     StuckTransfer, TransferRow,
 };
-use crate::domain::{AccountRow, ClusterId, Currency, Generation, Stamp, State, Timestamp};
+use crate::domain::{AccountRow, Client, ClusterId, Currency, Generation, Stamp, State, Timestamp};
 
 /// What every shard stores about itself and every writing transaction compares.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +38,8 @@ pub struct AccountRecord {
     pub metadata: String,
     /// When it was created; ignored on insert, where database time is written.
     pub created_at: Timestamp,
+    /// Whose it is; one of nobody is seen by those only who see all.
+    pub owner: Option<Client>,
 }
 
 /// New settings of an account, decided under its lock.
@@ -49,6 +51,8 @@ pub struct AccountSettings {
     pub version_before: i64,
     /// New metadata, as text; none leaves it.
     pub metadata: Option<String>,
+    /// Another owner; none leaves the one there is.
+    pub owner: Option<Client>,
 }
 
 /// A row of the projection.
@@ -115,6 +119,8 @@ pub struct AccountFilter {
     pub currency: Option<Currency>,
     /// Only this status.
     pub status: Option<crate::domain::AccountStatus>,
+    /// Only this owner's.
+    pub owner: Option<Client>,
 }
 
 /// Which transfers to list.

@@ -44,7 +44,7 @@ pub fn create(world: &World, id: &str, kind: AccountKind, code: &str, limit: i64
     let mut state = world.lock();
     let created_at = world.time(state.database(shard));
     let balance = holdfast::store::BalanceRow { row: row.clone(), as_of: created_at };
-    let record = AccountRecord { row, metadata: "{}".to_owned(), created_at };
+    let record = AccountRecord { row, metadata: "{}".to_owned(), created_at, owner: None };
     let staged = crate::store::Staged {
         accounts: [(id.clone(), record)].into(),
         balances: vec![balance],
@@ -331,14 +331,15 @@ impl Caller {
         let customers = self.accounts.customers.clone();
         let (id, choice) =
             self.draw(|state| (state.dice.pick(&customers).clone(), state.dice.below(10)));
+        let by = Actor::itself();
         let (what, answer) = match choice {
-            0..3 => ("freeze", self.wait(door.freeze_account(&id)).await),
-            3..7 => ("unfreeze", self.wait(door.unfreeze_account(&id)).await),
-            7 => ("close", self.wait(door.close_account(&id)).await),
+            0..3 => ("freeze", self.wait(door.freeze_account(&id, &by)).await),
+            3..7 => ("unfreeze", self.wait(door.unfreeze_account(&id, &by)).await),
+            7 => ("close", self.wait(door.close_account(&id, &by)).await),
             _ => {
                 let overdraft_limit = Some(self.draw(|state| state.dice.below(80) as i64));
-                let patch = AccountPatch { overdraft_limit, metadata: None };
-                ("limit", self.wait(door.patch_account(&id, patch)).await)
+                let patch = AccountPatch { overdraft_limit, ..AccountPatch::default() };
+                ("limit", self.wait(door.patch_account(&id, patch, &by)).await)
             }
         };
         if let Some(Ok(_)) = answer {

@@ -1,5 +1,6 @@
 //! The REST API in process, on the embedded store, without any worker running.
 
+mod access;
 mod accounts;
 mod connections;
 mod description;

@@ -372,6 +372,7 @@ impl Work for MakeAccounts<'_> {
             },
             metadata: "{}".to_owned(),
             created_at: tx.now(),
+            owner: None,
         };
         let records: Vec<AccountRecord> = self.0.iter().map(record).collect();
         tx.insert_accounts(&records).await.map(drop)

@@ -2,13 +2,15 @@
 
 use super::account_body::{self, CreateAccount, Patch, PatchAccount};
 use super::answers::{AccountAnswer, BalanceAnswer, Page};
-use super::extract::{AccountPath, JsonText, NoBody};
+use super::extract::{AccountPath, Call, JsonText, NoBody};
+use super::guard::Who;
 use super::params::{Params, cursor};
 use super::problem::{Place, Problem};
 use super::schemas::{
     AccountErrors, CloseErrors, CreateAccountErrors, FreezeErrors, ListErrors, PatchAccountErrors,
 };
 use super::{Api, TAG_ACCOUNTS};
+use crate::access::Scope;
 use crate::domain::AccountId;
 use crate::store::AccountFilter;
 use axum::Json;
@@ -35,7 +37,7 @@ pub fn routes() -> OpenApiRouter<Api> {
 pub fn named_batch() -> MethodRouter<Api> {
     let batch = || AccountPath("batch".parse().expect("five letters"));
     get(move |api, params| show_account(api, batch(), params))
-        .patch(move |api, body| patch_account(api, batch(), body))
+        .patch(move |api, who, call, body| patch_account(api, who, call, batch(), body))
 }
 
 /// Create an account
@@ -51,9 +53,10 @@ pub fn named_batch() -> MethodRouter<Api> {
 )]
 async fn create_account(
     State(api): State<Api>,
+    who: Who,
     JsonText(text): JsonText,
 ) -> Result<Response, Problem> {
-    let request = account_body::account(&text, "")?;
+    let request = account_body::account(&text, "", &who)?;
     let mut answers = api.ingress.create_accounts(vec![request]).await;
     let created = answers.pop().expect("every request is answered")?;
     let location = [(LOCATION, format!("/v1/accounts/{}", created.account.row.id))];
@@ -71,6 +74,8 @@ async fn create_account(
         ("prefix" = Option<String>, Query, description = "Ids that begin with this"),
         ("currency" = Option<String>, Query, description = "Only this currency"),
         ("status" = Option<String>, Query, description = "Only active, frozen or closed ones"),
+        ("owner" = Option<String>, Query,
+            description = "Only this owner's; who does not see all sees its own in any case"),
         ("limit" = Option<u32>, Query, description = "Default 50", minimum = 1, maximum = 500),
         ("cursor" = Option<String>, Query, description = "next_cursor of the part before")
     ),
@@ -78,17 +83,25 @@ async fn create_account(
 )]
 async fn list_accounts(
     State(api): State<Api>,
+    who: Who,
     mut params: Params,
 ) -> Result<Json<Page<AccountAnswer>>, Problem> {
     // A prefix of an id is an id itself.
     let prefix: Option<AccountId> = params.parsed("prefix");
-    let filter = AccountFilter {
+    let mut filter = AccountFilter {
         prefix: prefix.map(|prefix| prefix.to_string()),
         currency: params.parsed("currency"),
         status: params.parsed("status"),
+        owner: params.parsed("owner"),
     };
     let (after, limit) = (params.cursor::<AccountId>(), params.limit());
     params.finish()?;
+    if !who.0.may_on_all(Scope::AccountsRead) {
+        let own = who.0.client.clone();
+        if filter.owner.replace(own.clone()).is_some_and(|asked| asked != own) {
+            return Ok(Json(Page { data: Vec::new(), next_cursor: None }));
+        }
+    }
     let listed = api.ingress.accounts(&filter, after.as_ref(), limit).await?;
     let next_cursor = listed.last_if_more().map(|record| cursor(&record.row.id));
     let data = listed.items.into_iter().map(AccountAnswer::from).collect();
@@ -121,16 +134,22 @@ async fn show_account(
 )]
 async fn patch_account(
     State(api): State<Api>,
+    who: Who,
+    call: Call,
     AccountPath(id): AccountPath,
     JsonText(text): JsonText,
 ) -> Result<Json<AccountAnswer>, Problem> {
     let patch = Patch::parse(&text)?;
+    if patch.decides() {
+        who.needs_on_all(Scope::AccountsControl, "changing a limit or an owner")?;
+    }
     let patch = if patch.has_limit() {
         patch.in_currency(api.ingress.account(&id).await?.row.currency)?
     } else {
-        patch.of_metadata()
+        patch.without_limit()
     };
-    Ok(Json(api.ingress.patch_account(&id, patch).await?.into()))
+    let by = who.actor(&call);
+    Ok(Json(api.ingress.patch_account(&id, patch, &by).await?.into()))
 }
 
 /// Read an account's balance
@@ -173,10 +192,12 @@ async fn show_balance(
 )]
 async fn freeze_account(
     State(api): State<Api>,
+    who: Who,
+    call: Call,
     AccountPath(id): AccountPath,
     _: NoBody,
 ) -> Result<Json<AccountAnswer>, Problem> {
-    Ok(Json(api.ingress.freeze_account(&id).await?.into()))
+    Ok(Json(api.ingress.freeze_account(&id, &who.actor(&call)).await?.into()))
 }
 
 /// Let a frozen account take part again
@@ -187,10 +208,12 @@ async fn freeze_account(
 )]
 async fn unfreeze_account(
     State(api): State<Api>,
+    who: Who,
+    call: Call,
     AccountPath(id): AccountPath,
     _: NoBody,
 ) -> Result<Json<AccountAnswer>, Problem> {
-    Ok(Json(api.ingress.unfreeze_account(&id).await?.into()))
+    Ok(Json(api.ingress.unfreeze_account(&id, &who.actor(&call)).await?.into()))
 }
 
 /// Close an account for good
@@ -203,8 +226,10 @@ async fn unfreeze_account(
 )]
 async fn close_account(
     State(api): State<Api>,
+    who: Who,
+    call: Call,
     AccountPath(id): AccountPath,
     _: NoBody,
 ) -> Result<Json<AccountAnswer>, Problem> {
-    Ok(Json(api.ingress.close_account(&id).await?.into()))
+    Ok(Json(api.ingress.close_account(&id, &who.actor(&call)).await?.into()))
 }

@@ -40,6 +40,9 @@ pub struct AccountAnswer {
     metadata: Option<Box<RawValue>>,
     #[schema(schema_with = schemas::time)]
     created_at: Timestamp,
+    /// Whose it is; null where it is nobody's.
+    #[schema(required = true)]
+    owner: Option<String>,
 }
 
 impl From<AccountRecord> for AccountAnswer {
@@ -53,6 +56,7 @@ impl From<AccountRecord> for AccountAnswer {
             quarantined: record.row.quarantined,
             metadata: json(record.metadata),
             created_at: record.created_at,
+            owner: record.owner.map(|owner| owner.to_string()),
         }
     }
 }

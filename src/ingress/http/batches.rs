@@ -3,6 +3,7 @@
 use super::account_body::{self, CreateAccounts};
 use super::answers::{AccountAnswer, TransferAnswer};
 use super::extract::{Call, JsonText, MAX_BATCH_BODY, MAX_BODY};
+use super::guard::Who;
 use super::json::{self, Fields};
 use super::problem::{Place, Problem, ProblemBody};
 use super::schemas::BatchErrors;
@@ -63,10 +64,12 @@ struct TransferResult {
 )]
 async fn create_accounts(
     State(api): State<Api>,
+    who: Who,
     call: Call,
     JsonText(text): JsonText<MAX_BATCH_BODY>,
 ) -> Result<Json<Results<AccountResult>>, Problem> {
-    let parsed = items(&text, "accounts", account_body::account)?;
+    let parsed =
+        items(&text, "accounts", |text, pointer| account_body::account(text, pointer, &who))?;
     let outcomes = settle(parsed, |valid| api.ingress.create_accounts(valid)).await;
     let result = |outcome: Result<Created, Problem>| match outcome {
         Ok(created) => AccountResult {
@@ -94,18 +97,19 @@ async fn create_accounts(
 )]
 async fn create_transfers(
     State(api): State<Api>,
+    who: Who,
     call: Call,
     JsonText(text): JsonText<MAX_BATCH_BODY>,
 ) -> Result<Json<Results<TransferResult>>, Problem> {
     let caller = Caller {
-        client: api.extras.client.clone(),
+        client: who.0.client.clone(),
         key: Ok(None),
         traceparent: call.traceparent.clone(),
     };
     let parsed = items(&text, "transfers", |text, pointer| {
         transfer_body::transfer(text, pointer, &caller, &Shape::TRANSFER)
     })?;
-    let outcomes = settle(parsed, |valid| api.ingress.submit_many(valid)).await;
+    let outcomes = settle(parsed, |valid| api.ingress.submit_many_as(&who.0, valid)).await;
     let result = |outcome: Result<Submitted, Problem>| match outcome {
         Ok(submitted) => TransferResult {
             status: if submitted.replayed { 200 } else { 202 },

@@ -2,6 +2,7 @@
 
 use super::answers::BalanceAnswer;
 use super::extract::{AccountPath, Call, JsonText, TransferPath};
+use super::guard::Who;
 use super::operations::is_ready;
 use super::params::Params;
 use super::problem::Problem;
@@ -72,14 +73,15 @@ impl From<TransferView> for PaymentStatus {
 )]
 async fn make_payment(
     State(api): State<Api>,
+    who: Who,
     call: Call,
     headers: HeaderMap,
     JsonText(text): JsonText,
 ) -> Result<Response, Problem> {
-    let caller = caller(&api, &headers, call);
+    let caller = caller(&who, &headers, call);
     let shape = Shape::payment(api.ingress.default_currency());
     let request = transfer_body::transfer(&text, "", &caller, &shape)?;
-    let submitted = api.ingress.submit(request).await?;
+    let submitted = api.ingress.submit_as(&who.0, request).await?;
     Ok(accepted(&api, submitted, &headers, PaymentStatus::from).await)
 }
 

@@ -1,6 +1,5 @@
-//! What the process around the API gives it: readiness, metrics and the principal.
+//! What the process around the API gives it: readiness and metrics.
 
-use crate::domain::Client;
 use futures::future::BoxFuture;
 use std::sync::Arc;
 use std::time::Duration;
@@ -53,6 +52,4 @@ pub struct HttpExtras {
     pub readiness: Readiness,
     /// The text for `/metrics`, in Prometheus' format.
     pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
-    /// The principal that all requests are taken to come from.
-    pub client: Client,
 }

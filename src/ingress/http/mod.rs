@@ -10,12 +10,14 @@ mod crowd;
 mod docs;
 mod extract;
 mod extras;
+mod guard;
 mod headers;
 mod histories;
 mod json;
 mod observe;
 mod operations;
 mod params;
+mod permissions;
 mod problem;
 mod schemas;
 mod transfer_body;
@@ -24,15 +26,18 @@ mod transfers;
 pub use answers::{AccountAnswer, BalanceAnswer, TimelineAnswer, TransferAnswer};
 pub use extras::{DependencyStatus, Health, HttpExtras, Readiness};
 pub use params::{Position, cursor, decode as position};
+pub use permissions::{About, Need, PERMISSIONS, Permission};
 pub use problem::Problem;
 pub use transfer_body::{Caller, Shape, transfer as read_transfer};
 
 use super::Ingress;
+use crate::access::Gate;
 use axum::Router;
 use axum::extract::FromRef;
 use axum::middleware::from_fn_with_state;
 use crowd::Crowd;
 use extract::Call;
+use guard::Guard;
 use problem::{Code, Fault, Place, ProblemBody};
 use std::sync::Arc;
 use utoipa::OpenApi;
@@ -66,23 +71,26 @@ struct Api {
 )]
 struct Description;
 
-/// The whole API. Every error it answers is a problem document.
-pub fn router(ingress: Ingress, extras: HttpExtras) -> Router {
+/// The whole API, for those whom the gate lets in. Every error it answers is a problem document.
+pub fn router(ingress: Ingress, extras: HttpExtras, gate: Gate) -> Router {
     let (routes, mut openapi) = OpenApiRouter::with_openapi(Description::openapi())
         .merge(accounts::routes())
         .merge(histories::routes())
         .merge(transfers::routes())
         .merge(batches::routes())
         .merge(compatibility::routes())
-        .merge(operations::routes())
+        .merge(operations::probes())
+        .merge(operations::metrics_route())
         .merge(docs::routes())
         .split_for_parts();
+    permissions::describe(&mut openapi);
     openapi.extensions = Some(Extensions::builder().add("x-error-codes", error_codes()).build());
     let document = openapi.to_json().expect("the description is made of strings and numbers");
     routes
         .route("/v1/accounts/batch", accounts::named_batch())
         .fallback(unknown_path)
         .method_not_allowed_fallback(unknown_method)
+        .layer(from_fn_with_state(Guard::new(gate, ingress.clone()), guard::guard))
         .layer(from_fn_with_state(Crowd::none(), observe::observe))
         .with_state(Api { ingress, extras, document: document.into() })
 }
@@ -94,9 +102,14 @@ impl FromRef<Api> for HttpExtras {
 }
 
 /// What a process serves that does not serve the API: `/healthz`, `/readyz` and `/metrics`. Where
-/// the API is `expected` any other path is answered with 503, so that callers repeat it.
+/// the API is `expected` any other path is answered with 503, so that callers repeat it; so are the
+/// metrics, for which a credential may be needed that cannot be looked at yet.
 pub fn probes(extras: HttpExtras, expected: bool) -> Router {
-    let (routes, _) = OpenApiRouter::new().merge(operations::routes()).split_for_parts();
+    let probes = OpenApiRouter::new().merge(operations::probes());
+    let (routes, _) = match expected {
+        true => probes.split_for_parts(),
+        false => probes.merge(operations::metrics_route()).split_for_parts(),
+    };
     let routes = if expected { routes.fallback(not_yet) } else { routes.fallback(unknown_path) };
     routes
         .method_not_allowed_fallback(unknown_method)

@@ -7,7 +7,7 @@ use super::headers::REQUEST_ID;
 use super::problem::{Code, Problem};
 use axum::body::Body;
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
+use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, Method};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -59,6 +59,9 @@ fn finish(mut response: Response, call: &Call) -> Response {
         *response.body_mut() = Body::from(body.expect("strings and numbers only"));
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if code == Code::Unauthenticated {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"holdfast\""));
+        }
         if let Some(seconds) = code.retry_after() {
             headers.insert(RETRY_AFTER, seconds.into());
         }

@@ -14,16 +14,22 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-/// The routes of this file; every process serves them, whatever its roles.
-pub fn routes<S>() -> OpenApiRouter<S>
+/// Liveness and readiness; every process serves them, whatever its roles.
+pub fn probes<S>() -> OpenApiRouter<S>
 where
     S: Clone + Send + Sync + 'static,
     HttpExtras: FromRef<S>,
 {
-    OpenApiRouter::default()
-        .routes(routes!(healthz))
-        .routes(routes!(readyz))
-        .routes(routes!(metrics))
+    OpenApiRouter::default().routes(routes!(healthz)).routes(routes!(readyz))
+}
+
+/// The metrics.
+pub fn metrics_route<S>() -> OpenApiRouter<S>
+where
+    S: Clone + Send + Sync + 'static,
+    HttpExtras: FromRef<S>,
+{
+    OpenApiRouter::default().routes(routes!(metrics))
 }
 
 /// That the process answers.

@@ -50,6 +50,10 @@ codes! {
         "Send the header `Idempotency-Key`, or the key in the body.";
     IdempotencyKeyMismatch = 400, "idempotency_key_mismatch", "Two idempotency keys differ",
         "The header and the body name different keys; send one.";
+    Unauthenticated = 401, "unauthenticated", "The caller is not known",
+        "Send `Authorization: Bearer` with an API key or a token that holds.";
+    Forbidden = 403, "forbidden", "The caller may not do this",
+        "The credential's roles and scopes do not allow it.";
     NotFound = 404, "not_found", "There is nothing at this path",
         "See `/docs` for all paths.";
     AccountNotFound = 404, "account_not_found", "The account does not exist",
@@ -90,6 +94,9 @@ codes! {
         "Nothing was accepted: repeat the same request with the same key later.";
     OutcomeUnknown = 503, "outcome_unknown", "The outcome is unknown",
         "It may have been done: repeat the same request with the same key.";
+    AuthenticationUnavailable = 503, "authentication_unavailable",
+        "Callers cannot be told apart now",
+        "Nothing was done: repeat the same request with the same key.";
     NotReady = 503, "not_ready", "The process is not ready",
         "A dependency that it needs is down.";
 }
@@ -229,6 +236,7 @@ impl From<Refusal> for Problem {
             Refusal::AccountClosed(_) => Code::AccountClosed,
             Refusal::LimitInUse { .. } => Code::LimitInUse,
             Refusal::KeyReused => Code::IdempotencyKeyReused,
+            Refusal::NotYours(_) => Code::Forbidden,
             Refusal::TransferFinal(_) => Code::TransferFinal,
             Refusal::TransferCredited(_) => Code::TransferCredited,
             Refusal::TransferNotCommitted(_) => Code::TransferNotCommitted,

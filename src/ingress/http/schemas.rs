@@ -7,7 +7,7 @@ use utoipa::IntoResponses;
 use utoipa::openapi::extensions::Extensions;
 use utoipa::openapi::{
     ContentBuilder, HeaderBuilder, KnownFormat, Object, ObjectBuilder, OneOfBuilder, Ref, RefOr,
-    Response, ResponseBuilder, SchemaFormat, Type, schema::Schema, schema::SchemaType,
+    Response, ResponseBuilder, Responses, SchemaFormat, Type, schema::Schema, schema::SchemaType,
 };
 
 fn string() -> ObjectBuilder {
@@ -111,6 +111,8 @@ error_sets! {
     AccountErrors = [InvalidRequest, AccountNotFound, ShardUnavailable];
     /// Errors of lists that name no single account.
     ListErrors = [InvalidRequest, ShardUnavailable];
+    /// Errors of lists that name an account in the query.
+    SearchErrors = [InvalidRequest, AccountNotFound, ShardUnavailable];
     /// Errors of changing an account's limit or metadata.
     PatchAccountErrors = [InvalidRequest, AccountNotFound, AccountClosed, LimitInUse,
         BodyTooLarge, UnsupportedMediaType, ShardUnavailable, OutcomeUnknown];
@@ -122,6 +124,7 @@ error_sets! {
         ShardUnavailable, OutcomeUnknown];
     /// Errors of creating one transfer.
     CreateTransferErrors = [InvalidRequest, IdempotencyKeyMissing, IdempotencyKeyMismatch,
+        AccountNotFound,
         BodyTooLarge, UnsupportedMediaType, IdempotencyKeyReused, ShardUnavailable, Overloaded,
         OutcomeUnknown];
     /// Errors of reading about one transfer.
@@ -137,6 +140,30 @@ error_sets! {
     ReadinessErrors = [NotReady];
     /// Errors of what asks nobody.
     PlainErrors = [InternalError];
+}
+
+/// Adds what any call with a credential may be refused with.
+pub fn add_errors(responses: &mut Responses, more: &[Code]) {
+    let mut codes: Vec<Code> = more.to_vec();
+    // A status that is there already has codes of its own.
+    for (status, response) in &responses.responses {
+        if let RefOr::T(response) = response
+            && more.iter().any(|code| code.status().to_string() == *status)
+        {
+            codes.extend(listed(response));
+        }
+    }
+    for (status, response) in documented(&codes) {
+        responses.responses.insert(status, response);
+    }
+}
+
+/// The codes that an answer was documented with.
+fn listed(response: &Response) -> Vec<Code> {
+    let extensions = response.extensions.as_ref();
+    let names = extensions.and_then(|all| all.get("x-codes")?.as_array());
+    let by_name = |name: &serde_json::Value| Code::ALL.iter().find(|code| name == code.as_str());
+    names.into_iter().flatten().filter_map(by_name).copied().collect()
 }
 
 /// One answer a status, its codes in the description and under `x-codes`.

@@ -2,14 +2,16 @@
 
 use super::answers::{Page, TimelineAnswer, TimelinePage, TransferAnswer};
 use super::extract::{Call, JsonText, NoBody, TransferPath};
+use super::guard::Who;
 use super::headers::{self, PREFERENCE_APPLIED, REPLAYED};
 use super::params::{Params, cursor};
 use super::problem::Problem;
 use super::schemas::{
-    CancelErrors, CreateTransferErrors, ListErrors, ReverseErrors, TransferErrors,
+    CancelErrors, CreateTransferErrors, ReverseErrors, SearchErrors, TransferErrors,
 };
 use super::transfer_body::{self, Caller, CreateTransfer, Reversal, ReverseTransfer, Shape};
 use super::{Api, TAG_TRANSFERS};
+use crate::access::Scope;
 use crate::domain::{AccountId, IdempotencyKey, Reason, TransferId};
 use crate::ingress::{Submitted, TransferView};
 use axum::Json;
@@ -33,9 +35,9 @@ pub fn routes() -> OpenApiRouter<Api> {
 }
 
 /// What a request about a transfer says beside its body.
-pub fn caller(api: &Api, headers: &HeaderMap, call: Call) -> Caller {
+pub fn caller(who: &Who, headers: &HeaderMap, call: Call) -> Caller {
     Caller {
-        client: api.extras.client.clone(),
+        client: who.0.client.clone(),
         key: headers::idempotency_key(headers),
         traceparent: call.traceparent,
     }
@@ -69,13 +71,14 @@ pub fn caller(api: &Api, headers: &HeaderMap, call: Call) -> Caller {
 )]
 async fn create_transfer(
     State(api): State<Api>,
+    who: Who,
     call: Call,
     headers: HeaderMap,
     JsonText(text): JsonText,
 ) -> Result<Response, Problem> {
-    let caller = caller(&api, &headers, call);
+    let caller = caller(&who, &headers, call);
     let request = transfer_body::transfer(&text, "", &caller, &Shape::TRANSFER)?;
-    let submitted = api.ingress.submit(request).await?;
+    let submitted = api.ingress.submit_as(&who.0, request).await?;
     Ok(accepted(&api, submitted, &headers, TransferAnswer::from).await)
 }
 
@@ -121,10 +124,11 @@ pub async fn accepted<A: Serialize>(
         ("cursor" = Option<String>, Query, description = "next_cursor of the part before")
     ),
     responses((status = 200, description = "Transfers, newest first; none where nothing matches.",
-        body = Page<TransferAnswer>), ListErrors)
+        body = Page<TransferAnswer>), SearchErrors)
 )]
 async fn search_transfers(
     State(api): State<Api>,
+    who: Who,
     mut params: Params,
 ) -> Result<Json<Page<TransferAnswer>>, Problem> {
     let source: Option<AccountId> = params.required("source");
@@ -137,6 +141,7 @@ async fn search_transfers(
     let (before, limit) = (params.cursor::<TransferId>(), params.limit());
     params.finish()?;
     let source = source.expect("a missing source is a fault");
+    api.ingress.sees_account(&who.0, Scope::TransfersRead, &source).await?;
     let (data, next_cursor) = match (reference, key) {
         (Some(reference), _) => {
             let listed =
@@ -145,7 +150,7 @@ async fn search_transfers(
             (listed.items, next)
         }
         (None, Some(key)) => {
-            let found = api.ingress.transfer_by_key(&api.extras.client, &source, &key).await?;
+            let found = api.ingress.transfer_by_key(&who.0.client, &source, &key).await?;
             (found.into_iter().collect(), None)
         }
         (None, None) => (Vec::new(), None),
@@ -232,15 +237,16 @@ async fn cancel_transfer(
 )]
 async fn reverse_transfer(
     State(api): State<Api>,
+    who: Who,
     TransferPath(id): TransferPath,
     call: Call,
     headers: HeaderMap,
     JsonText(text): JsonText,
 ) -> Result<Response, Problem> {
-    let caller = caller(&api, &headers, call);
+    let caller = caller(&who, &headers, call);
     let reversal = Reversal::parse(&text, &caller)?;
     let original = api.ingress.transfer_record(id).await?;
     let request = reversal.of(id, original.row.terms.amount.currency(), &caller)?;
-    let submitted = api.ingress.reverse(request).await?;
+    let submitted = api.ingress.reverse_as(&who.0, request).await?;
     Ok(accepted(&api, submitted, &headers, TransferAnswer::from).await)
 }

@@ -98,7 +98,7 @@ async fn create(tx: &mut dyn Tx, snapshot: &AccountSnapshot) -> Result<AccountRo
         version: 1,
     };
     let (metadata, created_at) = ("{}".to_owned(), tx.now());
-    let record = AccountRecord { row: row.clone(), metadata, created_at };
+    let record = AccountRecord { row: row.clone(), metadata, created_at, owner: None };
     expect_rows(tx.shard(), "accounts", 1, tx.insert_accounts(&[record]).await?)?;
     Ok(row)
 }
@@ -126,7 +126,8 @@ async fn write(tx: &mut dyn Tx, row: &AccountRow, version_before: i64) -> Result
     if let Err(detail) = row.check() {
         return Err(StoreError::Corrupt { shard: tx.shard(), detail });
     }
-    let settings = AccountSettings { row: row.clone(), version_before, metadata: None };
+    let settings =
+        AccountSettings { row: row.clone(), version_before, metadata: None, owner: None };
     expect_rows(tx.shard(), "accounts", 1, tx.write_settings(&settings).await?)
 }
 

@@ -230,7 +230,12 @@ fn held_again(
         after.version += 1;
         after.check()?;
         let version_before = row.version;
-        raised = Some(AccountSettings { row: after.clone(), version_before, metadata: None });
+        raised = Some(AccountSettings {
+            row: after.clone(),
+            version_before,
+            metadata: None,
+            owner: None,
+        });
     }
     let version_before = after.version;
     after.held += amount;

@@ -97,17 +97,18 @@ pub(super) const STATEMENTS: Statements = Statements {
     account_records: concat!(
         "SELECT ",
         account_columns!(),
-        ", a.metadata, a.created_at FROM ",
+        ", a.metadata, a.created_at, a.owner FROM ",
         batch!(id id 0),
         " STRAIGHT_JOIN account_mst a FORCE INDEX (PRIMARY) ON a.id = v.id"
     ),
     insert_accounts: concat!(
         "INSERT INTO account_mst (id, slot, currency, kind, status, quarantined, overdraft_limit, \
-         posted, held, version, metadata, created_at) SELECT v.id, v.slot, v.currency, v.kind, \
-         v.status, v.quarantined, v.overdraft_limit, 0, 0, 1, v.metadata, v.created_at FROM ",
+         posted, held, version, metadata, created_at, owner) SELECT v.id, v.slot, v.currency, v.kind, \
+         v.status, v.quarantined, v.overdraft_limit, 0, 0, 1, v.metadata, v.created_at, v.owner \
+         FROM ",
         batch!(
             id id 0, slot int 1, currency id 2, kind int 3, status int 4, quarantined int 5,
-            overdraft_limit int 6, metadata text 7, created_at int 8
+            overdraft_limit int 6, metadata text 7, created_at int 8, owner id 9
         )
     ),
     // Assignments are made from left to right: the version that is compared comes last.
@@ -289,6 +290,11 @@ pub(super) const STATEMENTS: Statements = Statements {
          STRAIGHT_JOIN transaction_status t FORCE INDEX (PRIMARY) ON t.id = open.id \
          LEFT JOIN stuck_transfers s ON s.transfer_id = t.id \
          WHERE t.state IN (1, 2) AND t.id > ? AND t.id < ? ORDER BY t.id LIMIT ?"
+    ),
+    owners: concat!(
+        "SELECT a.id, a.owner FROM ",
+        batch!(id id 0),
+        " STRAIGHT_JOIN account_mst a FORCE INDEX (PRIMARY) ON a.id = v.id"
     ),
     insert_acts: concat!(
         "INSERT INTO audit_log (at, operator, action, target, reason, before_state, after_state, \

@@ -1,5 +1,6 @@
 //! Rows of the statements as rows of the port; columns are taken in the order of `columns`.
 
+use super::credentials::owner;
 use super::row::Row;
 use crate::domain::{
     AccountKind, AccountRow, AccountStatus, Cause, Currency, Entry, EntryRow, Money, Reason, Side,
@@ -24,7 +25,12 @@ pub(super) fn account(row: &mut Row) -> Result<AccountRow, StoreError> {
 }
 
 pub(super) fn account_record(row: &mut Row) -> Result<AccountRecord, StoreError> {
-    Ok(AccountRecord { row: account(row)?, metadata: row.text()?, created_at: row.time()? })
+    Ok(AccountRecord {
+        row: account(row)?,
+        metadata: row.text()?,
+        created_at: row.time()?,
+        owner: owner(row)?,
+    })
 }
 
 pub(super) fn balance(row: &mut Row) -> Result<BalanceRow, StoreError> {

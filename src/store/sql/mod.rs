@@ -8,6 +8,7 @@ mod audit;
 pub mod cells;
 pub mod columns;
 pub mod connections;
+mod credentials;
 mod decode;
 mod drift;
 pub mod driver;

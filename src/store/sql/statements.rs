@@ -100,6 +100,8 @@ pub struct Statements {
 
     /// What is not final, as `standing` counts it, with the list's attempts and times.
     pub open_transfers: &'static str,
+    /// Accounts of a batch and their owners.
+    pub owners: &'static str,
     /// New rows of the audit log.
     pub insert_acts: &'static str,
     /// Dead letters that are dealt with.
@@ -141,14 +143,24 @@ pub(super) const MAP: &str = "SELECT shards, owners FROM shard_map WHERE version
 pub(super) const ACCOUNT: &str = concat!(
     "SELECT ",
     account_columns!(),
-    ", a.metadata, a.created_at FROM account_mst a WHERE a.id = ?"
+    ", a.metadata, a.created_at, a.owner FROM account_mst a WHERE a.id = ?"
 );
 
 /// An empty currency and status 0 stand for any.
 pub(super) const ACCOUNTS: &str = concat!(
     "SELECT ",
     account_columns!(),
-    ", a.metadata, a.created_at FROM account_mst a WHERE a.id > ? AND a.id >= ? AND a.id < ? \
+    ", a.metadata, a.created_at, a.owner FROM account_mst a \
+     WHERE a.id > ? AND a.id >= ? AND a.id < ? \
+     AND (? = '' OR a.currency = ?) AND (? = 0 OR a.status = ?) ORDER BY a.id LIMIT ?"
+);
+
+/// The same of one owner, by the index of owners.
+pub(super) const OWNED_ACCOUNTS: &str = concat!(
+    "SELECT ",
+    account_columns!(),
+    ", a.metadata, a.created_at, a.owner FROM account_mst a \
+     WHERE a.owner = ? AND a.id > ? AND a.id >= ? AND a.id < ? \
      AND (? = '' OR a.currency = ?) AND (? = 0 OR a.status = ?) ORDER BY a.id LIMIT ?"
 );
 
@@ -159,7 +171,8 @@ pub(super) const DECISION_ROWS: &str = concat!(
 );
 
 pub(super) const WRITE_SETTINGS: &str = "UPDATE account_mst SET status = ?, quarantined = ?, \
-    overdraft_limit = ?, metadata = COALESCE(?, metadata), version = ? WHERE id = ? AND version = ?";
+    overdraft_limit = ?, metadata = COALESCE(?, metadata), owner = COALESCE(?, owner), version = ? \
+    WHERE id = ? AND version = ?";
 
 pub(super) const BALANCE: &str =
     concat!("SELECT ", balance_columns!(), " FROM balances b WHERE b.account_id = ?");
@@ -285,3 +298,21 @@ pub(super) const BEGIN_DRIFT: &str =
     "INSERT INTO drift_progress (position, begun_at, ended_at, name) VALUES (?, ?, ?, ?)";
 
 pub(super) const DRIFT_WATCHED: &str = "SELECT w.transfer_id FROM drift_watched w WHERE w.transfer_id > ? ORDER BY w.transfer_id LIMIT ?";
+
+pub(super) const API_KEY: &str = "SELECT k.id, k.name, k.principal, k.roles, k.scopes, \
+    k.secret_hash, k.revision, k.created_at, k.expires_at, k.revoked_at FROM api_keys k \
+    WHERE k.id = ?";
+
+pub(super) const API_KEYS: &str = "SELECT k.id, k.name, k.principal, k.roles, k.scopes, \
+    k.secret_hash, k.revision, k.created_at, k.expires_at, k.revoked_at FROM api_keys k \
+    WHERE k.id > ? ORDER BY k.id LIMIT ?";
+
+pub(super) const API_KEY_REVISION: &str = "SELECT revision FROM api_keys WHERE id = ?";
+
+pub(super) const INSERT_API_KEY: &str = "INSERT INTO api_keys (name, principal, roles, scopes, \
+    secret_hash, revision, created_at, expires_at, revoked_at, id) \
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+
+pub(super) const UPDATE_API_KEY: &str = "UPDATE api_keys SET name = ?, principal = ?, roles = ?, \
+    scopes = ?, secret_hash = ?, revision = ?, created_at = ?, expires_at = ?, revoked_at = ? \
+    WHERE id = ?";

@@ -74,7 +74,7 @@ impl<D: Driver> Store for SqlStore<D> {
         }
         let currency = filter.currency.as_ref().map_or("", |currency| currency.as_str());
         let status = filter.status.map_or(0, |status| status.code());
-        let args = [
+        let mut args = vec![
             after.map_or("", AccountId::as_str).into(),
             prefix.into(),
             Arg::Text(format!("{prefix}{LAST_ACCOUNT}")),
@@ -84,7 +84,14 @@ impl<D: Driver> Store for SqlStore<D> {
             status.into(),
             i64::from(limit).into(),
         ];
-        let rows = self.read(shard, statements::ACCOUNTS, &args).await?;
+        let text = match &filter.owner {
+            None => statements::ACCOUNTS,
+            Some(owner) => {
+                args.insert(0, owner.as_str().into());
+                statements::OWNED_ACCOUNTS
+            }
+        };
+        let rows = self.read(shard, text, &args).await?;
         decode::all(rows, decode::account_record)
     }
 

@@ -7,7 +7,7 @@ use super::row::Row;
 use super::{decode, operations, outbox, projection, stages, statements, transfer_batch};
 use crate::broker::Record;
 use crate::domain::{
-    AccountChange, AccountId, AccountRow, EntryRow, Pivot, Plan, Shard, StageWrite, State,
+    AccountChange, AccountId, AccountRow, Client, EntryRow, Pivot, Plan, Shard, StageWrite, State,
     Suspicion, Timestamp, TransferId, TransferRow,
 };
 use crate::routing::slot_of;
@@ -325,6 +325,7 @@ impl<D: Driver> Tx for SqlTx<D> {
             i64::from(row.quarantined).into(),
             row.overdraft_limit.into(),
             settings.metadata.as_deref().into(),
+            settings.owner.as_ref().map(Client::as_str).into(),
             row.version.into(),
             row.id.as_str().into(),
             settings.version_before.into(),
@@ -357,6 +358,7 @@ fn account_columns(account: &AccountRecord, at: Timestamp) -> impl Serialize + O
         row.overdraft_limit,
         account.metadata.as_str(),
         at.micros(),
+        account.owner.as_ref().map_or("", Client::as_str),
     )
 }
 

@@ -47,17 +47,18 @@ pub(super) const STATEMENTS: Statements = Statements {
     account_records: concat!(
         "SELECT ",
         account_columns!(),
-        ", a.metadata, a.created_at FROM ",
+        ", a.metadata, a.created_at, a.owner FROM ",
         batch!(id 1),
         " CROSS JOIN account_mst a ON a.id = v.id"
     ),
     insert_accounts: concat!(
         "INSERT INTO account_mst (id, slot, currency, kind, status, quarantined, overdraft_limit, \
-         posted, held, version, metadata, created_at) SELECT v.id, v.slot, v.currency, v.kind, \
-         v.status, v.quarantined, v.overdraft_limit, 0, 0, 1, v.metadata, v.created_at FROM ",
+         posted, held, version, metadata, created_at, owner) SELECT v.id, v.slot, v.currency, v.kind, \
+         v.status, v.quarantined, v.overdraft_limit, 0, 0, 1, v.metadata, v.created_at, v.owner \
+         FROM ",
         batch!(
             id 1, slot 2, currency 3, kind 4, status 5, quarantined 6,
-            overdraft_limit 7, metadata 8, created_at 9
+            overdraft_limit 7, metadata 8, created_at 9, owner 10
         )
     ),
     project_balances: concat!(
@@ -255,6 +256,11 @@ pub(super) const STATEMENTS: Statements = Statements {
          CROSS JOIN transaction_status t ON t.id = open.id \
          LEFT JOIN stuck_transfers s ON s.transfer_id = t.id \
          WHERE t.state IN (1, 2) AND t.id > ? AND t.id < ? ORDER BY t.id LIMIT ?"
+    ),
+    owners: concat!(
+        "SELECT a.id, a.owner FROM ",
+        batch!(id 1),
+        " CROSS JOIN account_mst a ON a.id = v.id"
     ),
     insert_acts: concat!(
         "INSERT INTO audit_log (at, operator, action, target, reason, before_state, after_state, \

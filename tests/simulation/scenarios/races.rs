@@ -6,6 +6,7 @@ use crate::world::pass;
 use holdfast::domain::{Reason, State};
 use holdfast::ingress::Refusal;
 use holdfast::roles::Role;
+use holdfast::store::Actor;
 use std::time::Duration;
 
 const A_SECOND: Duration = Duration::from_secs(1);
@@ -64,7 +65,7 @@ fn closing_and_crediting_decide_by_one_row() {
         stage.fault_on(worker, "insert entries", Side::After, Some(1), Act::Pause(A_SECOND / 4));
         let transfer = stage.pay(operator, "one", &payer, &payee, 10).await;
         stage.until("the credit", |state| state.rules.is_empty()).await;
-        let closed = stage.door(operator).close_account(&payee).await;
+        let closed = stage.door(operator).close_account(&payee, &Actor::itself()).await;
         assert!(matches!(closed, Err(Refusal::AccountNotEmpty { .. })), "{closed:?}");
         stage.until_state(transfer, State::Committed).await;
     });
@@ -74,7 +75,7 @@ fn closing_and_crediting_decide_by_one_row() {
         let operator = stage.machine(&[]);
         stage.fault_on(operator, "commit", Side::Before, Some(1), Act::Pause(A_SECOND / 4));
         let (closed, transfer) = tokio::join!(
-            async { stage.door(operator).close_account(&payee).await },
+            async { stage.door(operator).close_account(&payee, &Actor::itself()).await },
             stage.pay(worker, "one", &payer, &payee, 10),
         );
         closed.unwrap();
@@ -94,7 +95,7 @@ fn freezing_and_holding_decide_by_one_row() {
         let before = stage.pay(operator, "before", &payer, &payee, 10).await;
         stage.fault_on(worker, "write accounts", Side::After, Some(0), Act::Pause(A_SECOND));
         stage.until("the hold", |state| state.rules.is_empty()).await;
-        stage.door(operator).freeze_account(&payer).await.unwrap();
+        stage.door(operator).freeze_account(&payer, &Actor::itself()).await.unwrap();
         assert_ne!(stage.state(before).0, State::Requested, "the freeze came after the hold");
         let after = stage.pay(operator, "after", &payer, &payee, 10).await;
         stage.until_state(after, State::Rejected).await;

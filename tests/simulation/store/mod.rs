@@ -2,6 +2,7 @@
 //! all, a clock that may jump. What a process can see of it is what it sees of the real adapters.
 
 mod audit;
+mod credentials;
 mod drift;
 mod locks;
 mod operations;

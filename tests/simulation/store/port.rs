@@ -110,6 +110,7 @@ impl Store for SimStore {
                 && filter.prefix.as_ref().is_none_or(|prefix| row.id.as_str().starts_with(prefix))
                 && filter.currency.is_none_or(|currency| row.currency == currency)
                 && filter.status.is_none_or(|status| row.status == status)
+                && filter.owner.as_ref().is_none_or(|owner| record.owner.as_ref() == Some(owner))
         };
         self.read("accounts", shard, |tables| {
             limited(tables.accounts.values().filter(wanted).cloned(), limit)

@@ -294,6 +294,7 @@ impl Tx for SimTx {
         record.row.overdraft_limit = settings.row.overdraft_limit;
         record.row.version = settings.row.version;
         record.metadata = settings.metadata.clone().unwrap_or(record.metadata);
+        record.owner = settings.owner.clone().or(record.owner);
         self.staged.accounts.insert(id.clone(), record);
         self.project(settings.row.clone());
         self.answer("write settings", 1).await

@@ -4,6 +4,7 @@ use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, Request, StatusCode};
 use futures::FutureExt;
+use holdfast::access::Gate;
 use holdfast::backlog::Backlog;
 use holdfast::broker::embedded::{EmbeddedBroker, EmbeddedSettings};
 use holdfast::cache::BalanceCache;
@@ -73,28 +74,35 @@ pub struct World {
 
 impl World {
     pub async fn new() -> Self {
-        Self::with(None).await
+        Self::with(None, |_| open()).await
     }
 
     /// With a Redis at this address.
     pub async fn with_redis(url: &str) -> Self {
-        Self::with(Some(BalanceCache::new(url, "tests:").unwrap())).await
+        Self::with(Some(BalanceCache::new(url, "tests:").unwrap()), |_| open()).await
     }
 
-    async fn with(cache: Option<BalanceCache>) -> Self {
+    /// Behind a gate that knows the callers by what is stored, or otherwise.
+    pub async fn guarded(gate: impl FnOnce(Arc<dyn Store>) -> Gate) -> Self {
+        Self::with(None, gate).await
+    }
+
+    async fn with(cache: Option<BalanceCache>, gate: impl FnOnce(Arc<dyn Store>) -> Gate) -> Self {
         let dir = TempDir::new().unwrap();
         let settings = SqliteSettings::new(dir.path());
         sqlite::migrate(&settings, 2, 4).await.unwrap();
         let store = SqliteStore::open(&settings, Opening::AllShards).await.unwrap();
-        Self::over(Arc::new(store), cache, dir)
+        let store: Arc<dyn Store> = Arc::new(store);
+        let gate = gate(Arc::clone(&store));
+        Self::over(store, cache, gate, dir)
     }
 
     /// On shards of a server.
     pub fn on(store: impl Store) -> Self {
-        Self::over(Arc::new(store), None, TempDir::new().unwrap())
+        Self::over(Arc::new(store), None, open(), TempDir::new().unwrap())
     }
 
-    fn over(store: Arc<dyn Store>, cache: Option<BalanceCache>, dir: TempDir) -> Self {
+    fn over(store: Arc<dyn Store>, cache: Option<BalanceCache>, gate: Gate, dir: TempDir) -> Self {
         let log = EmbeddedBroker::open(EmbeddedSettings::new(dir.path().join("log"))).unwrap();
         let context = Arc::new(Context::new(
             store.clone(),
@@ -112,9 +120,9 @@ impl World {
                 async move { now }.boxed()
             }),
             metrics: Arc::new(|| "holdfast_up 1\n".to_owned()),
-            client: "tests".parse().unwrap(),
         };
-        Self { app: router(Ingress::new(context), extras), store, dependencies, dir }
+        let app = router(Ingress::new(context), extras, gate);
+        Self { app, store, dependencies, dir }
     }
 
     pub async fn send(&self, request: Request<Body>) -> Answer {
@@ -191,6 +199,11 @@ impl World {
         }
         all
     }
+}
+
+/// Everybody may do everything.
+fn open() -> Gate {
+    Gate::open("tests".parse().unwrap())
 }
 
 /// A request with a JSON body.

@@ -8,6 +8,7 @@ use futures::future::join_all;
 use holdfast::domain::{Reason, State};
 use holdfast::ingress::Refusal;
 use holdfast::roles::Role;
+use holdfast::store::Actor;
 
 scenarios! {
     a_requested_transfer_is_cancelled_and_never_held
@@ -105,7 +106,7 @@ async fn a_transfer_that_its_destination_refused_cannot_be_cancelled(backend: Ba
     let process = cluster.process();
     process.start_all_but(&[Role::Commit]);
     let (alice, bob) = (cluster.account(0, 1000).await, cluster.account(1, 0).await);
-    process.ingress.close_account(&bob).await.unwrap();
+    process.ingress.close_account(&bob, &Actor::itself()).await.unwrap();
     let id = process.transfer(&alice, &bob, 100).await;
     assert_eq!(cluster.pivot(id).await, Err(Reason::DestinationClosed));
     assert_eq!(cluster.state(id).await.0, State::Held);

@@ -225,7 +225,9 @@ impl Cluster {
         overdraft_limit: i64,
     ) -> AccountId {
         let metadata = BTreeMap::new();
-        let request = AccountRequest { id: id.clone(), currency, kind, overdraft_limit, metadata };
+        let (id_of, owner) = (id.clone(), None);
+        let request =
+            AccountRequest { id: id_of, currency, kind, overdraft_limit, metadata, owner };
         for created in self.process().ingress.create_accounts(vec![request]).await {
             assert!(created.unwrap().new);
         }

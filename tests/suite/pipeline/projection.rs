@@ -6,6 +6,7 @@ use crate::wait::eventually;
 use holdfast::broker::envelope;
 use holdfast::domain::{AccountId, AccountStatus, EventType, Reason};
 use holdfast::roles::Role;
+use holdfast::store::Actor;
 use holdfast::store::BalanceRow;
 
 scenarios! {
@@ -40,7 +41,7 @@ async fn projected_balances_follow_the_rows(backend: Backend) {
     becomes(&cluster, &alice, (-100, 0)).await;
     becomes(&cluster, &bob, (100, 0)).await;
     cluster.assert_committed(id).await;
-    process.ingress.freeze_account(&bob).await.unwrap();
+    process.ingress.freeze_account(&bob, &Actor::itself()).await.unwrap();
     let row = cluster.process().ingress.balance(&bob, false).await.unwrap().balance.row;
     if backend == Backend::Embedded {
         assert_eq!(row.status, AccountStatus::Frozen);

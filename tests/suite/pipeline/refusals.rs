@@ -4,6 +4,7 @@ use super::backend::Backend;
 use super::cluster::{Cluster, usd};
 use super::process::{Process, dollars, request};
 use holdfast::domain::{AccountId, AccountKind, MAX_AMOUNT, POSTED_LIMIT, Reason, Suspicion};
+use holdfast::store::Actor;
 
 scenarios! {
     what_the_source_cannot_pay_is_refused_with_its_reason
@@ -22,8 +23,8 @@ async fn what_the_source_cannot_pay_is_refused_with_its_reason(backend: Backend)
     let rich = async || cluster.account(0, 1000).await;
     let (poor, frozen, closed, euro, quarantined) =
         (cluster.account(0, 99).await, rich().await, rich().await, cluster.name(0), rich().await);
-    process.ingress.freeze_account(&frozen).await.unwrap();
-    process.ingress.close_account(&closed).await.unwrap();
+    process.ingress.freeze_account(&frozen, &Actor::itself()).await.unwrap();
+    process.ingress.close_account(&closed, &Actor::itself()).await.unwrap();
     let eur = "EUR".parse().unwrap();
     cluster.account_of(euro.clone(), AccountKind::Customer, eur, 1000).await;
     quarantine(&cluster, &quarantined).await;
@@ -57,8 +58,8 @@ async fn what_the_destination_cannot_take_is_refused_with_its_reason(backend: Ba
     for shard in 0..2 {
         let (frozen, closed, euro) =
             (cluster.account(shard, 0).await, cluster.account(shard, 0).await, cluster.name(shard));
-        process.ingress.freeze_account(&frozen).await.unwrap();
-        process.ingress.close_account(&closed).await.unwrap();
+        process.ingress.freeze_account(&frozen, &Actor::itself()).await.unwrap();
+        process.ingress.close_account(&closed, &Actor::itself()).await.unwrap();
         let eur = "EUR".parse().unwrap();
         cluster.account_of(euro.clone(), AccountKind::Customer, eur, 0).await;
         for (destination, reason) in [
@@ -114,8 +115,8 @@ async fn a_freeze_or_a_close_between_hold_and_credit_releases_the_hold(backend: 
     let to_closed = process.transfer(&alice, &closed, 100).await;
     cluster.until_held(to_frozen).await;
     cluster.until_held(to_closed).await;
-    process.ingress.freeze_account(&frozen).await.unwrap();
-    process.ingress.close_account(&closed).await.unwrap();
+    process.ingress.freeze_account(&frozen, &Actor::itself()).await.unwrap();
+    process.ingress.close_account(&closed, &Actor::itself()).await.unwrap();
     process.start(&[holdfast::roles::Role::Credit]);
     cluster.assert_refused(to_frozen, Reason::DestinationFrozen).await;
     cluster.assert_refused(to_closed, Reason::DestinationClosed).await;
@@ -130,7 +131,7 @@ async fn a_hold_made_before_the_freeze_is_committed(backend: Backend) {
     let (alice, bob) = (cluster.account(0, 1000).await, cluster.account(1, 0).await);
     let before = process.transfer(&alice, &bob, 100).await;
     cluster.until_held(before).await;
-    process.ingress.freeze_account(&alice).await.unwrap();
+    process.ingress.freeze_account(&alice, &Actor::itself()).await.unwrap();
     let after = process.transfer(&alice, &bob, 100).await;
     process.start(&[holdfast::roles::Role::Credit]);
     cluster.assert_committed(before).await;
@@ -151,7 +152,7 @@ async fn an_account_that_is_closed_holds_nothing_whoever_was_first(backend: Back
         if round % 4 > 1 {
             cluster.until_held(id).await;
         }
-        let close = process.ingress.close_account(&bob).await;
+        let close = process.ingress.close_account(&bob, &Actor::itself()).await;
         let end = cluster.end_of(id).await;
         if close.is_ok() {
             closed += 1;
@@ -171,7 +172,7 @@ async fn nothing_is_held_after_a_freeze_was_answered(backend: Backend) {
     for _ in 0..10 {
         let alice = cluster.account(0, 1_000_000).await;
         let mut ids = submit(&process, &alice, &bob, 20).await;
-        process.ingress.freeze_account(&alice).await.unwrap();
+        process.ingress.freeze_account(&alice, &Actor::itself()).await.unwrap();
         let answered = cluster.store().now(cluster.store().map().shard_of(&alice)).await.unwrap();
         ids.extend(submit(&process, &alice, &bob, 5).await);
         for id in ids {

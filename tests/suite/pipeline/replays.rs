@@ -7,6 +7,7 @@ use super::process::{Process, ROLES, request};
 use crate::wait::eventually;
 use holdfast::domain::{AccountId, AccountRow, Reason, TransferId};
 use holdfast::roles::Role;
+use holdfast::store::Actor;
 use holdfast::store::SourceFact;
 
 scenarios! {
@@ -27,7 +28,7 @@ const STEPS: [Role; 4] = [Role::Hold, Role::Credit, Role::Commit, Role::Projecto
 async fn a_mixture(cluster: &Cluster, process: &Process) -> Vec<TransferId> {
     let (alice, bob) = (cluster.account(0, 1000).await, cluster.account(1, 50).await);
     let closed = cluster.account(1, 0).await;
-    process.ingress.close_account(&closed).await.unwrap();
+    process.ingress.close_account(&closed, &Actor::itself()).await.unwrap();
     let nobody = cluster.name(0);
     let mut ids = Vec::new();
     for (from, to, amount) in [

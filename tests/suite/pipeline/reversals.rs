@@ -8,6 +8,7 @@ use futures::future::join_all;
 use holdfast::domain::{AccountId, Reason, TransferId};
 use holdfast::ingress::Refusal;
 use holdfast::roles::Role;
+use holdfast::store::Actor;
 
 scenarios! {
     a_transfer_is_reversed_in_parts_and_never_beyond_its_amount
@@ -87,13 +88,13 @@ async fn a_reversal_that_moved_nothing_gives_back_what_it_had_taken(backend: Bac
         answer.unwrap().transfer.row.terms.id
     };
     // Refused at hold.
-    process.ingress.freeze_account(&bob).await.unwrap();
+    process.ingress.freeze_account(&bob, &Actor::itself()).await.unwrap();
     cluster.assert_refused(accepted().await, Reason::SourceFrozen).await;
-    process.ingress.unfreeze_account(&bob).await.unwrap();
+    process.ingress.unfreeze_account(&bob, &Actor::itself()).await.unwrap();
     // Refused by the destination, released at commit.
-    process.ingress.freeze_account(&alice).await.unwrap();
+    process.ingress.freeze_account(&alice, &Actor::itself()).await.unwrap();
     cluster.assert_refused(accepted().await, Reason::DestinationFrozen).await;
-    process.ingress.unfreeze_account(&alice).await.unwrap();
+    process.ingress.unfreeze_account(&alice, &Actor::itself()).await.unwrap();
     // Cancelled before the hold.
     process.stop(&[Role::Hold]).await;
     let cancelled = accepted().await;

@@ -114,7 +114,7 @@ pub async fn settings_are_written_with_their_projection(world: World) {
         ..before
     };
     let metadata = Some("{\"a\":\"1\"}".to_owned());
-    let settings = AccountSettings { row: row.clone(), version_before: 1, metadata };
+    let settings = AccountSettings { row: row.clone(), version_before: 1, metadata, owner: None };
     let mut tx = world.begin().await;
     assert_eq!(tx.write_settings(&settings).await.unwrap(), 1);
     assert_eq!(tx.write_settings(&settings).await.unwrap(), 0, "the version has moved on");
@@ -125,7 +125,7 @@ pub async fn settings_are_written_with_their_projection(world: World) {
     assert_eq!(projected, AccountRow { quarantined: false, ..row.clone() });
 
     let row = AccountRow { version: 3, quarantined: false, ..row };
-    let settings = AccountSettings { row, version_before: 2, metadata: None };
+    let settings = AccountSettings { row, version_before: 2, metadata: None, owner: None };
     let mut tx = world.begin().await;
     assert_eq!(tx.write_settings(&settings).await.unwrap(), 1);
     tx.commit().await.unwrap();

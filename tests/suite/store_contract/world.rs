@@ -262,6 +262,7 @@ pub fn customer(id: &str) -> AccountRecord {
         },
         metadata: "{}".to_owned(),
         created_at: Timestamp::default(),
+        owner: None,
     }
 }
 
