@@ -3,6 +3,10 @@
 //! A script compares versions, so that a newer or equal version wins; entries expire, so that a
 //! write that was missed is read for a minute at most.
 
+mod buckets;
+
+pub use buckets::{Taken, Wanted};
+
 use crate::breaker::{Breaker, Outage};
 use crate::domain::{AccountId, AccountKind, AccountRow, AccountStatus, Currency, Timestamp};
 use crate::store::BalanceRow;

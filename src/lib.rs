@@ -18,6 +18,7 @@ pub mod domain;
 pub mod ease;
 pub mod hold;
 pub mod ingress;
+pub mod limits;
 pub mod operator;
 pub mod projector;
 pub mod quarantine;

@@ -144,7 +144,7 @@ fn each_client_library_is_named_in_one_place() {
             named_outside(source, "rdkafka", &["src/broker/kafka"]),
             named_outside(source, "axum", &["src/ingress/http", "src/runtime"]),
             named_outside(source, "utoipa", &["src/ingress/http"]),
-            named_outside(source, "redis", &["src/cache.rs", "src/config"]),
+            named_outside(source, "redis", &["src/cache", "src/config"]),
         ]
         .concat()
     });

@@ -70,6 +70,12 @@ impl Minted {
     }
 }
 
+impl fmt::Debug for Minted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Minted").field(&self.id).finish()
+    }
+}
+
 impl Default for Minted {
     fn default() -> Self {
         Self::new()

@@ -8,6 +8,7 @@ use crate::domain::Client;
 pub struct Principal {
     /// Its name: of a key's owner, or a token's subject.
     pub client: Client,
+    roles: Vec<Role>,
     on_own: Scopes,
     on_all: Scopes,
 }
@@ -19,12 +20,18 @@ impl Principal {
         let sum = |of: fn(Role) -> Scopes| {
             roles.iter().fold(Scopes::NONE, |sum, role| sum.or(of(*role))).and(limit)
         };
-        Self { client, on_own: sum(Role::on_own), on_all: sum(Role::on_all) }
+        let (on_own, on_all) = (sum(Role::on_own), sum(Role::on_all));
+        Self { client, roles: roles.to_vec(), on_own, on_all }
     }
 
     /// Where nobody has to say who they are: may do everything.
     pub fn anybody(client: Client) -> Self {
         Self::new(client, &[Role::Admin], None)
+    }
+
+    /// What it is.
+    pub fn roles(&self) -> &[Role] {
+        &self.roles
     }
 
     /// Whether it has a scope, be it for its own accounts only.

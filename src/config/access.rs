@@ -5,6 +5,7 @@ use super::parse::{self, Parsed};
 use super::reader::Reader;
 use super::{MINUTE, SECOND, ZERO};
 use crate::access::{Introspection, OidcSettings, algorithms};
+use crate::limits::Rules;
 
 /// How callers say who they are.
 #[derive(Clone, Debug)]
@@ -17,6 +18,10 @@ pub struct Access {
     pub keys: bool,
     /// By tokens of this provider.
     pub oidc: Option<OidcSettings>,
+    /// How often.
+    pub limits: Rules,
+    /// Whether callers are let through while limits cannot be looked up.
+    pub limits_open: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -34,6 +39,13 @@ fn ways(text: &str) -> Parsed<Vec<Way>> {
     parse::list(text)?.into_iter().map(way).collect()
 }
 
+fn rules(text: &str) -> Parsed<Rules> {
+    let rule = |part: &str| {
+        part.parse().map_err(|()| Some(format!("'{part}' is not a rule such as merchant:write=100/s+200, @shop:*=50/s, *:read=600/m or strangers=10/m")))
+    };
+    parse::list(text)?.into_iter().map(rule).collect::<Parsed<_>>().map(Rules)
+}
+
 pub(super) fn read(reader: &mut Reader) -> Access {
     let ways = reader.get("auth", ways);
     let oidc = read_oidc(reader);
@@ -46,6 +58,12 @@ pub(super) fn read(reader: &mut Reader) -> Access {
         given: reader.is_given("auth"),
         keys: ways.contains(&Way::Keys),
         oidc: oidc.filter(|_| wanted),
+        limits: reader.get_optional("rate_limits", rules).unwrap_or_default(),
+        limits_open: reader.get("rate_limits_without_redis", |text| match text {
+            "open" => Ok(true),
+            "closed" => Ok(false),
+            _ => Err(None),
+        }),
     }
 }
 

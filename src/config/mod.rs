@@ -256,6 +256,9 @@ fn check_together(reader: &mut Reader, config: &Config) {
     if config.access.open && !parse::is_loopback(&config.listen) {
         reader.refuse("listen", LOOPBACK);
     }
+    if !config.access.limits.is_empty() && config.redis.is_none() {
+        reader.refuse("rate_limits", "needs redis_url: that is where what is left is kept");
+    }
     let Some(mysql) = &config.mysql else { return };
     let count = mysql.shards.len();
     if !mysql.replicas.is_empty() && mysql.replicas.len() != count {

@@ -350,4 +350,16 @@ pub const SETTINGS: &[Setting] = &[
         "a duration from 1s to 1m, such as 10s",
         "How long the provider's word on a token is taken before it is asked again.",
     ),
+    setting(
+        "rate_limits",
+        None,
+        "rules such as merchant:write=100/s+200, @shop:*=50/s, *:read=600/m, strangers=10/m, comma-separated",
+        "How often a principal (@name), a role or everybody (*) may call what reads or writes: so many a second, minute or hour, and how many can be saved up beyond. `strangers` are addresses whose credentials do not hold. Buckets are in Redis, which is needed for it.",
+    ),
+    setting(
+        "rate_limits_without_redis",
+        Some("open"),
+        "open or closed",
+        "Whether callers are let through while Redis does not say how much is left, or refused as overloaded.",
+    ),
 ];

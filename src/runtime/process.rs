@@ -11,6 +11,7 @@ use crate::config::{Access, Config};
 use crate::context::Context;
 use crate::ingress::Ingress;
 use crate::ingress::http::{self, HttpExtras};
+use crate::limits::Limiter;
 use crate::roles::Role;
 use crate::store::Store;
 use crate::telemetry::Metrics;
@@ -44,7 +45,7 @@ pub async fn serve(config: &Config) -> anyhow::Result<()> {
     refuse_unrecovered(&*backend.store).await?;
     let gate = gate(&config.access, &backend.store)?;
     let mut process = Process::new(backend, config, condition, waiting, door);
-    process.let_in(extras, gate);
+    process.let_in(extras, gate, &config.access);
     process.run(stop, config.stop_timeout).await
 }
 
@@ -66,7 +67,7 @@ pub async fn dev(
     let waiting = Waiting::until(config.start_timeout, condition.clone());
     let gate = gate(&config.access, &backend.store)?;
     let mut process = Process::new(backend, &everything, condition, waiting, Some(door));
-    process.let_in(extras, gate);
+    process.let_in(extras, gate, &config.access);
     greet(address);
     process.run(stop, config.stop_timeout).await
 }
@@ -144,15 +145,22 @@ impl Process {
 
     /// Serves the API from now on, if that is among the roles. Not before that is anybody told that
     /// the process is ready.
-    fn let_in(&mut self, extras: HttpExtras, gate: Gate) {
+    fn let_in(&mut self, extras: HttpExtras, gate: Gate, access: &Access) {
         if self.needs.roles.contains(&Role::Ingress) {
             let ingress = Ingress::new(Arc::clone(&self.context));
             self.ingress = Some(ingress.clone());
-            let api = http::router(ingress, extras, gate);
+            let api = http::router(ingress, extras, gate, self.limiter(access));
             self.door.as_ref().expect("ingress has a door").let_in(api);
             tracing::info!("the API is served");
         }
         self.condition.runs(Arc::clone(&self.context), self.needs.clone());
+    }
+
+    /// How often callers may call, where there are rules for it.
+    fn limiter(&self, access: &Access) -> Option<Limiter> {
+        let redis = self.context.cache.clone()?;
+        let rules = Some(access.limits.clone()).filter(|rules| !rules.is_empty())?;
+        Some(Limiter::start(rules, redis, access.limits_open))
     }
 
     /// Works until told to stop or until a role fails, then ends in order.

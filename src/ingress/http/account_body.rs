@@ -80,7 +80,7 @@ pub fn account(text: &str, pointer: &str, who: &Who) -> Result<AccountRequest, P
         metadata: metadata.unwrap_or_default(),
         owner,
     };
-    if who.0.may_on_all(Scope::AccountsControl) {
+    if who.principal.may_on_all(Scope::AccountsControl) {
         Ok(request)
     } else {
         of_its_own(request, named, who)
@@ -91,7 +91,7 @@ pub fn account(text: &str, pointer: &str, who: &Who) -> Result<AccountRequest, P
 /// The id is minted or begins with its own name, so that nobody finds out by trying which accounts
 /// others have.
 fn of_its_own(request: AccountRequest, named: bool, who: &Who) -> Result<AccountRequest, Problem> {
-    let client = &who.0.client;
+    let client = &who.principal.client;
     let other = request.owner.as_ref().is_some_and(|owner| owner != client);
     if request.kind == AccountKind::External || request.overdraft_limit > 0 || other {
         let what = "an external account, an overdraft or an account for somebody else";

@@ -96,8 +96,8 @@ async fn list_accounts(
     };
     let (after, limit) = (params.cursor::<AccountId>(), params.limit());
     params.finish()?;
-    if !who.0.may_on_all(Scope::AccountsRead) {
-        let own = who.0.client.clone();
+    if !who.principal.may_on_all(Scope::AccountsRead) {
+        let own = who.principal.client.clone();
         if filter.owner.replace(own.clone()).is_some_and(|asked| asked != own) {
             return Ok(Json(Page { data: Vec::new(), next_cursor: None }));
         }

@@ -70,6 +70,7 @@ async fn create_accounts(
 ) -> Result<Json<Results<AccountResult>>, Problem> {
     let parsed =
         items(&text, "accounts", |text, pointer| account_body::account(text, pointer, &who))?;
+    who.count_items(parsed.len()).await?;
     let outcomes = settle(parsed, |valid| api.ingress.create_accounts(valid)).await;
     let result = |outcome: Result<Created, Problem>| match outcome {
         Ok(created) => AccountResult {
@@ -102,14 +103,15 @@ async fn create_transfers(
     JsonText(text): JsonText<MAX_BATCH_BODY>,
 ) -> Result<Json<Results<TransferResult>>, Problem> {
     let caller = Caller {
-        client: who.0.client.clone(),
+        client: who.principal.client.clone(),
         key: Ok(None),
         traceparent: call.traceparent.clone(),
     };
     let parsed = items(&text, "transfers", |text, pointer| {
         transfer_body::transfer(text, pointer, &caller, &Shape::TRANSFER)
     })?;
-    let outcomes = settle(parsed, |valid| api.ingress.submit_many_as(&who.0, valid)).await;
+    who.count_items(parsed.len()).await?;
+    let outcomes = settle(parsed, |valid| api.ingress.submit_many_as(&who.principal, valid)).await;
     let result = |outcome: Result<Submitted, Problem>| match outcome {
         Ok(submitted) => TransferResult {
             status: if submitted.replayed { 200 } else { 202 },

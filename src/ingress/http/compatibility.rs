@@ -81,7 +81,7 @@ async fn make_payment(
     let caller = caller(&who, &headers, call);
     let shape = Shape::payment(api.ingress.default_currency());
     let request = transfer_body::transfer(&text, "", &caller, &shape)?;
-    let submitted = api.ingress.submit_as(&who.0, request).await?;
+    let submitted = api.ingress.submit_as(&who.principal, request).await?;
     Ok(accepted(&api, submitted, &headers, PaymentStatus::from).await)
 }
 

@@ -5,48 +5,82 @@ use super::permissions::{About, Need, Permissions};
 use super::problem::{Code, Problem};
 use crate::access::{Denied, Gate, Principal, Scope};
 use crate::ingress::Ingress;
+use crate::limits::{Class, Limiter, Verdict};
 use crate::store::Actor;
-use axum::extract::{FromRequestParts, MatchedPath, RawPathParams, Request, State};
+use axum::extract::rejection::RawPathParamsRejection;
+use axum::extract::{ConnectInfo, FromRequestParts, MatchedPath, RawPathParams, Request, State};
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, Method};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
+
+const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
+const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 
 /// What it looks into.
 #[derive(Clone)]
 pub struct Guard {
     gate: Gate,
+    limiter: Option<Limiter>,
     ingress: Ingress,
     permissions: Arc<Permissions>,
 }
 
 impl Guard {
     /// At this gate, in front of this application.
-    pub fn new(gate: Gate, ingress: Ingress) -> Self {
-        Self { gate, ingress, permissions: Arc::new(Permissions::of_table()) }
+    pub fn new(gate: Gate, limiter: Option<Limiter>, ingress: Ingress) -> Self {
+        Self { gate, limiter, ingress, permissions: Arc::new(Permissions::of_table()) }
     }
 
+    /// Who a request comes from; nobody where nobody is asked. What was taken of its rate is told
+    /// either way.
     async fn admit(
         &self,
-        method: &Method,
-        path: &str,
-        headers: &HeaderMap,
-        params: &RawPathParams,
-    ) -> Result<Option<Arc<Principal>>, Problem> {
+        asked: &Asked<'_>,
+        told: &mut Option<Verdict>,
+    ) -> Result<Option<Who>, Problem> {
         // Whatever is not routed is answered by the fallbacks, which look at nothing.
-        let Some(Need::Scope(scope, about)) = self.permissions.need(method, path) else {
+        let Some(Need::Scope(scope, about)) = self.permissions.need(asked.method, asked.path)
+        else {
             return Ok(None);
         };
-        let principal = self.gate.admit(bearer(headers)?).await?;
-        if !principal.may(scope) {
+        let principal = self.known(asked).await?;
+        let class = Class::of(scope);
+        let meter = self.limiter.clone().map(|limiter| Meter { limiter, class });
+        let who = Who { principal, meter };
+        *told = who.take(1).await;
+        limited(*told)?;
+        if !who.principal.may(scope) {
             let detail =
                 format!("the scope {scope} is needed, which this credential does not have");
             return Err(Problem::new(Code::Forbidden, detail));
         }
-        self.sees(&principal, scope, about, params).await?;
-        Ok(Some(principal))
+        self.sees(&who.principal, scope, about, asked.id).await?;
+        Ok(Some(who))
+    }
+
+    /// By its credential. An address that shows too many that do not hold is not asked for more.
+    async fn known(&self, asked: &Asked<'_>) -> Result<Arc<Principal>, Problem> {
+        let watched = self.limiter.as_ref().zip(asked.address);
+        if let Some((limiter, address)) = watched
+            && let Some(wait) = limiter.is_refused(address)
+        {
+            return Err(too_often(wait));
+        }
+        let admitted = match bearer(asked.headers) {
+            Ok(credential) => self.gate.admit(credential).await.map_err(Problem::from),
+            Err(problem) => Err(problem),
+        };
+        if let (Err(problem), Some((limiter, address))) = (&admitted, watched)
+            && problem.code == Code::Unauthenticated
+        {
+            limiter.stranger(address).await;
+        }
+        admitted
     }
 
     async fn sees(
@@ -54,9 +88,8 @@ impl Guard {
         principal: &Principal,
         scope: Scope,
         about: About,
-        params: &RawPathParams,
+        id: &str,
     ) -> Result<(), Problem> {
-        let id = params.iter().next().map_or("batch", |(_, id)| id);
         // What is no id is the handler's to refuse: it stands for nothing that could be seen.
         match about {
             About::Nothing => {}
@@ -72,6 +105,50 @@ impl Guard {
             }
         }
         Ok(())
+    }
+}
+
+/// What the guard looks at.
+struct Asked<'a> {
+    method: &'a Method,
+    path: &'a str,
+    headers: &'a HeaderMap,
+    /// What the path names: the account by the name of a route where it names none.
+    id: &'a str,
+    address: Option<IpAddr>,
+}
+
+/// A problem, where a rate is used up.
+fn limited(verdict: Option<Verdict>) -> Result<(), Problem> {
+    match verdict {
+        None | Some(Verdict::Within(..) | Verdict::Unknown) => Ok(()),
+        Some(Verdict::Beyond(_, taken)) => Err(too_often(taken.wait)),
+        Some(Verdict::Closed) => {
+            let detail = "rate limits cannot be looked up now; nothing was accepted, repeat the request with the same key later";
+            Err(Problem::new(Code::Overloaded, detail))
+        }
+    }
+}
+
+fn too_often(wait: Duration) -> Problem {
+    let seconds = whole_seconds(wait);
+    let detail = format!("too many requests; nothing was accepted, repeat it in {seconds} s");
+    Problem { retry_after: Some(seconds), ..Problem::new(Code::RateLimited, detail) }
+}
+
+/// Rounded up, and at least one.
+fn whole_seconds(wait: Duration) -> u32 {
+    u32::try_from(wait.as_micros().div_ceil(1_000_000)).unwrap_or(u32::MAX).max(1)
+}
+
+/// Says by which rate a request was let through or not, and what is left of it.
+fn tell(headers: &mut HeaderMap, class: Class, verdict: Option<Verdict>) {
+    let Some(Verdict::Within(rate, taken) | Verdict::Beyond(rate, taken)) = verdict else { return };
+    let name = class.as_str();
+    let policy = format!("\"{name}\";q={};w={}", rate.tokens, rate.seconds);
+    let left = format!("\"{name}\";r={};t={}", taken.left, taken.wait.as_secs().max(1));
+    for (header, text) in [(RATE_LIMIT_POLICY, policy), (RATE_LIMIT, left)] {
+        headers.insert(header, HeaderValue::try_from(text).expect("digits and a name"));
     }
 }
 
@@ -96,20 +173,38 @@ fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
 /// In front of every handler.
 pub async fn guard(
     State(guard): State<Guard>,
-    params: RawPathParams,
+    params: Result<RawPathParams, RawPathParamsRejection>,
     mut request: Request,
     next: Next,
 ) -> Response {
     let path = request.extensions().get::<MatchedPath>().cloned();
     let path = path.as_ref().map_or("", MatchedPath::as_str);
-    match guard.admit(request.method(), path, request.headers(), &params).await {
-        Ok(Some(principal)) => {
-            request.extensions_mut().insert(Who(principal));
+    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
+    let asked = Asked {
+        method: request.method(),
+        path,
+        headers: request.headers(),
+        id: match &params {
+            Ok(params) => params.iter().next().map_or("batch", |(_, id)| id),
+            Err(_) => "",
+        },
+        address: peer.map(|peer| peer.ip()),
+    };
+    let class = match guard.permissions.need(request.method(), path) {
+        Some(Need::Scope(scope, _)) => Class::of(scope),
+        Some(Need::Nothing) | None => Class::Read,
+    };
+    let mut told = None;
+    let mut response = match guard.admit(&asked, &mut told).await {
+        Ok(Some(who)) => {
+            request.extensions_mut().insert(who);
             next.run(request).await
         }
         Ok(None) => next.run(request).await,
         Err(problem) => problem.into_response(),
-    }
+    };
+    tell(response.headers_mut(), class, told);
+    response
 }
 
 impl From<Denied> for Problem {
@@ -130,19 +225,41 @@ impl From<Denied> for Problem {
 }
 
 /// Who a request comes from.
-#[derive(Clone, Debug)]
-pub struct Who(pub Arc<Principal>);
+#[derive(Clone)]
+pub struct Who {
+    /// Who.
+    pub principal: Arc<Principal>,
+    meter: Option<Meter>,
+}
+
+/// What its calls are counted by.
+#[derive(Clone)]
+struct Meter {
+    limiter: Limiter,
+    class: Class,
+}
 
 impl Who {
+    async fn take(&self, calls: u32) -> Option<Verdict> {
+        let meter = self.meter.as_ref()?;
+        meter.limiter.take(&self.principal, meter.class, calls).await
+    }
+
+    /// A batch counts as many calls as it has items; the request itself was one.
+    pub async fn count_items(&self, items: usize) -> Result<(), Problem> {
+        let more = u32::try_from(items).unwrap_or(u32::MAX).saturating_sub(1);
+        if more == 0 { Ok(()) } else { limited(self.take(more).await) }
+    }
+
     /// For the audit log.
     pub fn actor(&self, call: &Call) -> Actor {
         let request = call.request_id.chars().take(64).collect();
-        Actor { operator: self.0.client.to_string(), reason: None, request: Some(request) }
+        Actor { operator: self.principal.client.to_string(), reason: None, request: Some(request) }
     }
 
     /// A problem, unless it has this scope on accounts that it does not own.
     pub fn needs_on_all(&self, scope: Scope, what: &str) -> Result<(), Problem> {
-        if self.0.may_on_all(scope) {
+        if self.principal.may_on_all(scope) {
             return Ok(());
         }
         let detail = format!("{what} needs the scope {scope}, which this credential does not have");

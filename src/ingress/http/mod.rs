@@ -32,6 +32,7 @@ pub use transfer_body::{Caller, Shape, transfer as read_transfer};
 
 use super::Ingress;
 use crate::access::Gate;
+use crate::limits::Limiter;
 use axum::Router;
 use axum::extract::FromRef;
 use axum::middleware::from_fn_with_state;
@@ -71,8 +72,14 @@ struct Api {
 )]
 struct Description;
 
-/// The whole API, for those whom the gate lets in. Every error it answers is a problem document.
-pub fn router(ingress: Ingress, extras: HttpExtras, gate: Gate) -> Router {
+/// The whole API, for those whom the gate lets in, as often as the limiter says. Every error it
+/// answers is a problem document.
+pub fn router(
+    ingress: Ingress,
+    extras: HttpExtras,
+    gate: Gate,
+    limiter: Option<Limiter>,
+) -> Router {
     let (routes, mut openapi) = OpenApiRouter::with_openapi(Description::openapi())
         .merge(accounts::routes())
         .merge(histories::routes())
@@ -90,7 +97,7 @@ pub fn router(ingress: Ingress, extras: HttpExtras, gate: Gate) -> Router {
         .route("/v1/accounts/batch", accounts::named_batch())
         .fallback(unknown_path)
         .method_not_allowed_fallback(unknown_method)
-        .layer(from_fn_with_state(Guard::new(gate, ingress.clone()), guard::guard))
+        .layer(from_fn_with_state(Guard::new(gate, limiter, ingress.clone()), guard::guard))
         .layer(from_fn_with_state(Crowd::none(), observe::observe))
         .with_state(Api { ingress, extras, document: document.into() })
 }

@@ -54,7 +54,7 @@ pub async fn observe(State(crowd): State<Crowd>, mut request: Request, next: Nex
 /// Writes the problem's body, and the request's id on every answer.
 fn finish(mut response: Response, call: &Call) -> Response {
     if let Some(problem) = response.extensions_mut().remove::<Problem>() {
-        let code = problem.code;
+        let (code, retry_after) = (problem.code, problem.retry_after);
         let body = serde_json::to_vec(&problem.into_body(&call.request_id));
         *response.body_mut() = Body::from(body.expect("strings and numbers only"));
         let headers = response.headers_mut();
@@ -62,7 +62,7 @@ fn finish(mut response: Response, call: &Call) -> Response {
         if code == Code::Unauthenticated {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"holdfast\""));
         }
-        if let Some(seconds) = code.retry_after() {
+        if let Some(seconds) = retry_after.or(code.retry_after()) {
             headers.insert(RETRY_AFTER, seconds.into());
         }
     }

@@ -173,6 +173,12 @@ fn describe_one(operation: &mut Operation, need: Need) {
         return;
     };
     operation.security = Some(vec![SecurityRequirement::new(SCHEME, [scope.as_str()])]);
-    let codes = [Code::Unauthenticated, Code::Forbidden, Code::AuthenticationUnavailable];
+    let codes = [
+        Code::Unauthenticated,
+        Code::Forbidden,
+        Code::RateLimited,
+        Code::AuthenticationUnavailable,
+        Code::Overloaded,
+    ];
     schemas::add_errors(&mut operation.responses, &codes);
 }

@@ -86,6 +86,8 @@ codes! {
     IdempotencyKeyReused = 422, "idempotency_key_reused",
         "The idempotency key stands for another request",
         "Use a new key for a new transfer; nothing was changed.";
+    RateLimited = 429, "rate_limited", "Too many requests",
+        "Repeat the same request with the same key after `Retry-After` seconds.";
     InternalError = 500, "internal_error", "The request failed inside",
         "Repeat it with the same idempotency key; tell the operator the request id.";
     ShardUnavailable = 503, "shard_unavailable", "A shard does not answer",
@@ -107,7 +109,7 @@ impl Code {
         match (self, self.status()) {
             // What is behind needs longer than what is away or unknown: those are soon told.
             (Self::Overloaded, _) => Some(2),
-            (_, 503) => Some(1),
+            (Self::RateLimited, _) | (_, 503) => Some(1),
             _ => None,
         }
     }
@@ -156,12 +158,14 @@ pub struct Problem {
     pub detail: String,
     /// All faults at once, where the request is not valid.
     pub faults: Vec<Fault>,
+    /// Seconds after which to repeat the request, where that is known better than the code does.
+    pub retry_after: Option<u32>,
 }
 
 impl Problem {
     /// An error with words of its own.
     pub fn new(code: Code, detail: impl Into<String>) -> Self {
-        Self { code, detail: detail.into(), faults: Vec::new() }
+        Self { code, detail: detail.into(), faults: Vec::new(), retry_after: None }
     }
 
     /// A request with these faults.
@@ -170,7 +174,7 @@ impl Problem {
             [only] => format!("{}: {}", only.pointer, only.detail),
             several => format!("the request has {} faults; all are listed", several.len()),
         };
-        Self { code: Code::InvalidRequest, detail, faults }
+        Self { faults, ..Self::new(Code::InvalidRequest, detail) }
     }
 
     /// A request with one fault.

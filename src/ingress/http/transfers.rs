@@ -37,7 +37,7 @@ pub fn routes() -> OpenApiRouter<Api> {
 /// What a request about a transfer says beside its body.
 pub fn caller(who: &Who, headers: &HeaderMap, call: Call) -> Caller {
     Caller {
-        client: who.0.client.clone(),
+        client: who.principal.client.clone(),
         key: headers::idempotency_key(headers),
         traceparent: call.traceparent,
     }
@@ -78,7 +78,7 @@ async fn create_transfer(
 ) -> Result<Response, Problem> {
     let caller = caller(&who, &headers, call);
     let request = transfer_body::transfer(&text, "", &caller, &Shape::TRANSFER)?;
-    let submitted = api.ingress.submit_as(&who.0, request).await?;
+    let submitted = api.ingress.submit_as(&who.principal, request).await?;
     Ok(accepted(&api, submitted, &headers, TransferAnswer::from).await)
 }
 
@@ -141,7 +141,7 @@ async fn search_transfers(
     let (before, limit) = (params.cursor::<TransferId>(), params.limit());
     params.finish()?;
     let source = source.expect("a missing source is a fault");
-    api.ingress.sees_account(&who.0, Scope::TransfersRead, &source).await?;
+    api.ingress.sees_account(&who.principal, Scope::TransfersRead, &source).await?;
     let (data, next_cursor) = match (reference, key) {
         (Some(reference), _) => {
             let listed =
@@ -150,7 +150,7 @@ async fn search_transfers(
             (listed.items, next)
         }
         (None, Some(key)) => {
-            let found = api.ingress.transfer_by_key(&who.0.client, &source, &key).await?;
+            let found = api.ingress.transfer_by_key(&who.principal.client, &source, &key).await?;
             (found.into_iter().collect(), None)
         }
         (None, None) => (Vec::new(), None),
@@ -247,6 +247,6 @@ async fn reverse_transfer(
     let reversal = Reversal::parse(&text, &caller)?;
     let original = api.ingress.transfer_record(id).await?;
     let request = reversal.of(id, original.row.terms.amount.currency(), &caller)?;
-    let submitted = api.ingress.reverse_as(&who.0, request).await?;
+    let submitted = api.ingress.reverse_as(&who.principal, request).await?;
     Ok(accepted(&api, submitted, &headers, TransferAnswer::from).await)
 }

@@ -4,7 +4,7 @@ use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, Request, StatusCode};
 use futures::FutureExt;
-use holdfast::access::Gate;
+use holdfast::access::{Authenticator, Gate};
 use holdfast::backlog::Backlog;
 use holdfast::broker::embedded::{EmbeddedBroker, EmbeddedSettings};
 use holdfast::cache::BalanceCache;
@@ -12,6 +12,7 @@ use holdfast::context::{Context, Policy};
 use holdfast::domain::{AccountChange, AccountId, Shard, TransferId};
 use holdfast::ingress::Ingress;
 use holdfast::ingress::http::{DependencyStatus, Health, HttpExtras, router};
+use holdfast::limits::{Limiter, Rules};
 use holdfast::store::sqlite::{self, SqliteSettings, SqliteStore};
 use holdfast::store::{AccountFilter, Opening, Store};
 use serde_json::Value;
@@ -94,15 +95,52 @@ impl World {
         let store = SqliteStore::open(&settings, Opening::AllShards).await.unwrap();
         let store: Arc<dyn Store> = Arc::new(store);
         let gate = gate(Arc::clone(&store));
-        Self::over(store, cache, gate, dir)
+        Self::over(store, cache, gate, None, dir)
+    }
+
+    /// Behind a gate that takes keys, with rates whose buckets are in this Redis.
+    pub async fn limited(url: &str, prefix: &str, rules: &[&str], open: bool) -> Self {
+        let dir = TempDir::new().unwrap();
+        let settings = SqliteSettings::new(dir.path());
+        sqlite::migrate(&settings, 2, 4).await.unwrap();
+        let store: Arc<dyn Store> =
+            Arc::new(SqliteStore::open(&settings, Opening::AllShards).await.unwrap());
+        Self::limited_over(store, dir, url, prefix, rules, open)
+    }
+
+    /// Another process in front of the same shards.
+    pub fn beside(&self, url: &str, prefix: &str, rules: &[&str], open: bool) -> Self {
+        let dir = TempDir::new().unwrap();
+        Self::limited_over(Arc::clone(&self.store), dir, url, prefix, rules, open)
+    }
+
+    fn limited_over(
+        store: Arc<dyn Store>,
+        dir: TempDir,
+        url: &str,
+        prefix: &str,
+        rules: &[&str],
+        open: bool,
+    ) -> Self {
+        let rules = Rules(rules.iter().map(|rule| rule.parse().unwrap()).collect());
+        let redis = Arc::new(BalanceCache::new(url, prefix).unwrap());
+        let limiter = Limiter::start(rules, redis, open);
+        let keys = Authenticator::new(Some(Arc::clone(&store)), None);
+        Self::over(store, None, Gate::Guarded(Arc::new(keys)), Some(limiter), dir)
     }
 
     /// On shards of a server.
     pub fn on(store: impl Store) -> Self {
-        Self::over(Arc::new(store), None, open(), TempDir::new().unwrap())
+        Self::over(Arc::new(store), None, open(), None, TempDir::new().unwrap())
     }
 
-    fn over(store: Arc<dyn Store>, cache: Option<BalanceCache>, gate: Gate, dir: TempDir) -> Self {
+    fn over(
+        store: Arc<dyn Store>,
+        cache: Option<BalanceCache>,
+        gate: Gate,
+        limiter: Option<Limiter>,
+        dir: TempDir,
+    ) -> Self {
         let log = EmbeddedBroker::open(EmbeddedSettings::new(dir.path().join("log"))).unwrap();
         let context = Arc::new(Context::new(
             store.clone(),
@@ -121,7 +159,7 @@ impl World {
             }),
             metrics: Arc::new(|| "holdfast_up 1\n".to_owned()),
         };
-        let app = router(Ingress::new(context), extras, gate);
+        let app = router(Ingress::new(context), extras, gate, limiter);
         Self { app, store, dependencies, dir }
     }
 

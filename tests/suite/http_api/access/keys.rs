@@ -3,7 +3,7 @@
 use super::super::world::World;
 use super::{key, limited_key, transfer, world};
 use holdfast::access::{self, KeyId, Role, Scope, Scopes};
-use holdfast::store::{Actor, NEWEST, Operations};
+use holdfast::store::{Actor, NEWEST};
 use std::time::Duration;
 
 fn id_of(key: &str) -> KeyId {

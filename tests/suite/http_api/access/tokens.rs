@@ -44,7 +44,6 @@ impl Setting {
         claims
     }
 
-    #[track_caller]
     async fn is_refused(&self, token: &str, words: &str) {
         let answer = self.world.ask(Some(token), "GET", "/v1/accounts", "").await;
         let problem = answer.refused(401, "unauthenticated");

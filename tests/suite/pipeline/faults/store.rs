@@ -8,12 +8,12 @@ use holdfast::domain::{
 };
 use holdfast::routing::ShardMap;
 use holdfast::store::{
-    AccountFilter, AccountRecord, AccountSums, ActFilter, Audit, AuditSnapshot, BalanceRow,
-    CreditFact, Drift, EntryFault, Identity, Lease, LetterMark, LoggedAct, Mark, Operations,
-    OutboxRow, Pass, Progress, Quarantined, Recovery, SourceFact, Standing, Store, StoreError,
-    StuckTransfer, TransferFilter, TransferRecord, Tx,
+    AccountFilter, AccountRecord, AccountSums, ActFilter, ApiKeyRow, Audit, AuditSnapshot,
+    BalanceRow, Credentials, CreditFact, Drift, EntryFault, Identity, Lease, LetterMark, LoggedAct,
+    Mark, Operations, OutboxRow, Pass, Progress, Quarantined, Recovery, SourceFact, Standing,
+    Store, StoreError, StuckTransfer, TransferFilter, TransferRecord, Tx,
 };
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -138,6 +138,13 @@ delegate! {
     credit_facts_of(ids: &[TransferId]) -> Vec<CreditFact>;
     debits_without_transfer(after: TransferId, before: TransferId, limit: u32) -> Vec<TransferId>;
     decision_rows(after: Option<&AccountId>, limit: u32) -> Vec<holdfast::domain::AccountRow>;
+}
+
+delegate! {
+    Credentials {}
+    api_key(id: &str) -> Option<ApiKeyRow>;
+    api_keys(after: &str, limit: u32) -> Vec<ApiKeyRow>;
+    owners(ids: &BTreeSet<AccountId>) -> BTreeMap<AccountId, Option<Client>>;
 }
 
 delegate! {

@@ -8,8 +8,8 @@ use holdfast::domain::{
     Timestamp, TransferId, TransferRow,
 };
 use holdfast::store::{
-    AccountRecord, AccountSettings, Act, Claim, ClaimKey, LetterMark, NewTransfer, OperationsTx,
-    StoreError, Tx,
+    AccountRecord, AccountSettings, Act, ApiKeyRow, Claim, ClaimKey, CredentialsTx, LetterMark,
+    NewTransfer, OperationsTx, StoreError, Tx,
 };
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -31,6 +31,11 @@ macro_rules! delegate {
             })*
         }
     };
+}
+
+delegate! {
+    CredentialsTx {}
+    put_api_key(row: &ApiKeyRow) -> bool;
 }
 
 delegate! {
