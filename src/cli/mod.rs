@@ -3,6 +3,7 @@
 pub mod account;
 mod account_import;
 pub mod audit;
+mod audit_verify;
 pub mod bench;
 mod bench_ceiling;
 mod bench_reads;
@@ -84,7 +85,7 @@ pub enum Command {
     Reconcile(reconcile::ReconcileCommand),
     /// List, show, replay and discard dead letters
     Dlq(dlq::DlqCommand),
-    /// Show what operators did
+    /// Show what operators did, and verify that the log of it is whole
     Audit(audit::AuditCommand),
     /// Show the shard map
     Shards(cluster::ShardsCommand),

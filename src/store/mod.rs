@@ -5,6 +5,7 @@
 //! starts again where the database says that it may (deadlock, lock timeout).
 
 mod audit;
+pub mod chain;
 mod drift;
 pub mod mysql;
 mod operations;
@@ -18,7 +19,7 @@ pub use audit::{AccountSums, Audit, AuditSnapshot, CreditFact, EntryFault, Sourc
 pub use drift::{Drift, Pass, Progress};
 pub use operations::{
     Act, ActFilter, Action, Actor, Handled, LetterMark, LoggedAct, NEWEST, Operations,
-    OperationsTx, Quarantined,
+    OperationsTx, Quarantined, record,
 };
 pub use recovery::{Lease, Recovery};
 pub use rows::{
