@@ -36,9 +36,12 @@ async fn found(world: &World) -> Vec<(What, i64, i64)> {
     report.faults.iter().map(|fault| (fault.what, fault.from, fault.through)).collect()
 }
 
+/// The ids of the newest rows, in order.
 async fn listed(world: &World) -> Vec<i64> {
     let acts = world.store.acts(SHARD, &ActFilter::default(), NEWEST, 100).await.unwrap();
-    acts.iter().rev().map(|logged| logged.id).collect()
+    let mut ids: Vec<i64> = acts.iter().map(|logged| logged.id).collect();
+    ids.sort_unstable();
+    ids
 }
 
 pub async fn a_chain_grows_across_transactions_and_within_one(world: World) {
