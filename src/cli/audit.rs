@@ -1,9 +1,9 @@
-//! `audit`: who did what, when and why.
+//! `audit`: who did what, when and why, and whether that is what was written.
 
 use super::exit::{Ended, Outcome};
 use super::output::{OutputArgs, list, print};
 use super::target::TargetArgs;
-use super::{ConfigArgs, PageArgs, examples};
+use super::{ConfigArgs, PageArgs, audit_verify, examples};
 use crate::context::Context;
 use crate::domain::{Shard, Timestamp};
 use crate::ingress::http::{Position, cursor};
@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 #[command(after_help = examples!(
     "holdfast audit list",
     "holdfast audit list --target 019b1c5e-7a10-7abc-9def-0123456789ab",
+    "holdfast audit verify --format json || page-somebody",
 ))]
 pub struct AuditCommand {
     #[command(subcommand)]
@@ -28,6 +29,8 @@ pub struct AuditCommand {
 enum What {
     /// List what operators did, newest first
     List(List),
+    /// Verify the chain of hashes of every shard's audit log; exit with 3 if anything is wrong
+    Verify(audit_verify::Verify),
 }
 
 #[derive(Args, Debug)]
@@ -76,14 +79,21 @@ impl Position for Place {
 
 /// Runs one of them.
 pub async fn run(command: AuditCommand, args: &ConfigArgs) -> Ended {
-    let What::List(command) = command.what;
+    match command.what {
+        What::List(command) => list_acts(command, args).await,
+        What::Verify(command) => audit_verify::run(command, args).await,
+    }
+}
+
+async fn list_acts(command: List, args: &ConfigArgs) -> Ended {
     let after: Option<Place> = command.page.position()?;
     let filter = ActFilter { action: command.action, target: command.target };
     let target = command.store.open(args, Opening::AnyShard).await?;
     let (acts, next) = merged(&target.context, &filter, after, command.page.limit).await;
     let data: Vec<Value> = acts.iter().map(|(shard, act)| shown(*shard, act)).collect();
     let next = next.as_ref().map(cursor);
-    let columns = ["at", "operator", "action", "target", "reason", "before", "after"];
+    let columns =
+        ["shard", ">id", "at", "operator", "action", "target", "reason", "before", "after"];
     let json = || json!({ "data": data, "next_cursor": next });
     print(command.output.format, || list(&columns, &data, next.as_deref()), json);
     Ok(Outcome::Fine)

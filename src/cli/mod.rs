@@ -3,6 +3,7 @@
 pub mod account;
 mod account_import;
 pub mod audit;
+mod audit_verify;
 pub mod bench;
 mod bench_ceiling;
 mod bench_reads;
@@ -87,7 +88,7 @@ pub enum Command {
     Dlq(dlq::DlqCommand),
     /// Make, list, replace and revoke API keys
     Key(key::KeyCommand),
-    /// Show what operators did
+    /// Show what operators did, and verify that the log of it is whole
     Audit(audit::AuditCommand),
     /// Show the shard map
     Shards(cluster::ShardsCommand),

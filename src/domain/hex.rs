@@ -16,8 +16,25 @@ pub fn put(bytes: &[u8], text: &mut String) {
     text.extend(digits.map(|digit| char::from(DIGITS[usize::from(digit)])));
 }
 
+/// The bytes of a text of two digits each, in either case; none for any other text.
+pub fn decode(text: &str) -> Option<Vec<u8>> {
+    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    let byte = |pair: &[u8]| Some(digit(pair[0])? << 4 | digit(pair[1])?);
+    let pairs = text.as_bytes().chunks_exact(2);
+    if pairs.remainder().is_empty() { pairs.map(byte).collect() } else { None }
+}
+
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn digits_are_read_back_and_nothing_else_is() {
+        assert_eq!(super::decode("000fA5ff"), Some(vec![0, 0x0f, 0xa5, 0xff]));
+        assert_eq!(super::decode(""), Some(Vec::new()));
+        for text in ["0", "0g", "+1", " 0", "\u{e9}", "0x"] {
+            assert_eq!(super::decode(text), None, "{text}");
+        }
+    }
+
     #[test]
     fn bytes_have_two_digits_each() {
         assert_eq!(super::encode(&[0, 0x0f, 0xa5, 0xff]), "000fa5ff");

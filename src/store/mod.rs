@@ -5,6 +5,7 @@
 //! starts again where the database says that it may (deadlock, lock timeout).
 
 mod audit;
+pub mod chain;
 mod credentials;
 mod drift;
 pub mod mysql;
@@ -20,7 +21,7 @@ pub use credentials::{ApiKeyRow, Credentials, CredentialsTx};
 pub use drift::{Drift, Pass, Progress};
 pub use operations::{
     Act, ActFilter, Action, Actor, Handled, LetterMark, LoggedAct, NEWEST, Operations,
-    OperationsTx, Quarantined,
+    OperationsTx, Quarantined, record,
 };
 pub use recovery::{Lease, Recovery};
 pub use rows::{

@@ -1,7 +1,8 @@
 //! What operators do and leave behind: the audit log, quarantines, dead letters that were dealt
 //! with. Every act is written in the transaction that does it.
 
-use super::StoreError;
+use super::chain::ChainPage;
+use super::{Store, StoreError, Tx, Work, transact};
 use crate::domain::{
     AccountId, Currency, Partition, Shard, StuckTransfer, Suspicion, Timestamp, TransferId,
 };
@@ -29,27 +30,37 @@ pub enum Action {
     RebuildProjection,
     /// Both sides of every transfer were made to agree again after a promotion.
     Recover,
-    /// Access was refused.
+    /// Somebody was not let do what they asked for.
     RefuseAccess,
-    /// An API key was made.
+    /// An API key was created.
     CreateKey,
     /// An API key got a successor.
     RotateKey,
     /// An API key was ended.
     RevokeKey,
+    /// An account was created.
+    CreateAccount,
     /// An account was frozen.
     FreezeAccount,
-    /// A frozen account takes part again.
+    /// An account is no longer frozen.
     UnfreezeAccount,
     /// An account was closed.
     CloseAccount,
-    /// An account's limit or owner was changed.
+    /// The limit, the owner or the metadata of an account was changed.
     ChangeAccount,
+    /// Somebody proposed an operation that another has to approve.
+    CreateProposal,
+    /// A proposal was approved.
+    ApproveProposal,
+    /// A proposal was rejected.
+    RejectProposal,
+    /// A limit was changed.
+    ChangeLimit,
 }
 
 impl Action {
     /// All of them.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 21] = [
         Self::CancelTransfer,
         Self::RetryTransfer,
         Self::Quarantine,
@@ -62,10 +73,15 @@ impl Action {
         Self::CreateKey,
         Self::RotateKey,
         Self::RevokeKey,
+        Self::CreateAccount,
         Self::FreezeAccount,
         Self::UnfreezeAccount,
         Self::CloseAccount,
         Self::ChangeAccount,
+        Self::CreateProposal,
+        Self::ApproveProposal,
+        Self::RejectProposal,
+        Self::ChangeLimit,
     ];
 
     /// The name in the log.
@@ -83,10 +99,15 @@ impl Action {
             Self::CreateKey => "key.create",
             Self::RotateKey => "key.rotate",
             Self::RevokeKey => "key.revoke",
+            Self::CreateAccount => "account.create",
             Self::FreezeAccount => "account.freeze",
             Self::UnfreezeAccount => "account.unfreeze",
             Self::CloseAccount => "account.close",
             Self::ChangeAccount => "account.change",
+            Self::CreateProposal => "proposal.create",
+            Self::ApproveProposal => "proposal.approve",
+            Self::RejectProposal => "proposal.reject",
+            Self::ChangeLimit => "limit.change",
         }
     }
 }
@@ -103,7 +124,7 @@ impl FromStr for Action {
     }
 }
 
-/// Who acts, and why.
+/// Who acts, and why. What is longer than the log takes is cut off there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Actor {
     /// Up to 128 characters.
@@ -145,7 +166,8 @@ pub struct Act {
     pub actor: Actor,
     /// The name of an [`Action`], perhaps of a later release.
     pub action: String,
-    /// The transfer, account or dead letter.
+    /// The transfer, account or dead letter, or what else it was done to; up to 255 ASCII
+    /// characters, others are logged as `?`.
     pub target: String,
     /// What was so before, as JSON.
     pub before: String,
@@ -156,7 +178,7 @@ pub struct Act {
 /// A row of a shard's audit log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LoggedAct {
-    /// Rises with every row of the shard.
+    /// One more than that of the shard's row before.
     pub id: i64,
     /// Database time of the act's transaction.
     pub at: Timestamp,
@@ -251,6 +273,15 @@ pub trait Operations {
         limit: u32,
     ) -> Result<Vec<LoggedAct>, StoreError>;
 
+    /// Rows of the audit log as they are stored, in id order after `after`, and the head of their
+    /// chain, in one snapshot.
+    async fn chained_acts(
+        &self,
+        shard: Shard,
+        after: i64,
+        limit: u32,
+    ) -> Result<ChainPage, StoreError>;
+
     /// Accounts in quarantine, in id order, after `after`.
     async fn quarantines(
         &self,
@@ -290,7 +321,8 @@ pub trait Operations {
 /// Writes of what operators did, within a transaction.
 #[async_trait]
 pub trait OperationsTx {
-    /// Adds rows to the audit log, in order.
+    /// Adds rows to the audit log and to its chain, in order. The chain's head is locked until the
+    /// transaction ends: of all that a transaction locks it should be the last.
     async fn record_acts(&mut self, acts: &[Act]) -> Result<(), StoreError>;
 
     /// Forgets why accounts were quarantined; the mark itself is in their rows.
@@ -302,6 +334,25 @@ pub trait OperationsTx {
 
     /// Makes projections anew from their decision rows, whatever they say. Returns how many.
     async fn rebuild_projections(&mut self, ids: &BTreeSet<AccountId>) -> Result<u64, StoreError>;
+}
+
+/// Adds rows to a shard's audit log that belong to no other transaction. Where the COMMIT is not
+/// confirmed they may be there, and a caller that repeats it may log them twice.
+pub async fn record(store: &dyn Store, shard: Shard, acts: &[Act]) -> Result<(), StoreError> {
+    transact(store, shard, &Record { acts }).await
+}
+
+struct Record<'a> {
+    acts: &'a [Act],
+}
+
+#[async_trait]
+impl Work for Record<'_> {
+    type Output = ();
+
+    async fn run(&self, tx: &mut dyn Tx, _attempt: u32) -> Result<(), StoreError> {
+        tx.record_acts(self.acts).await
+    }
 }
 
 /// Where the audit log is read from to begin with its newest row.

@@ -22,9 +22,8 @@ use crate::broker::BrokerError;
 use crate::context::Context;
 use crate::domain::{EventError, Generation, Shard, Timestamp, format_minor};
 use crate::roles::Role;
-use crate::store::{Act, Action, Actor, Lease, Store, StoreError, Tx, Work, transact};
+use crate::store::{Action, Actor, Lease, Store, StoreError, record, transact};
 use apply::{WritePivot, WriteSource, Written};
-use async_trait::async_trait;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use survey::{Case, Survey, survey};
@@ -138,22 +137,9 @@ pub async fn log(context: &Context, report: &Report, actor: &Actor) -> Result<()
             "findings": report.findings.len(),
         });
         let act = actor.act(Action::Recover, &format!("shard {shard}"), &Value::Null, &after);
-        transact(&*context.store, *shard, &Log { act }).await?;
+        record(&*context.store, *shard, &[act]).await?;
     }
     Ok(())
-}
-
-struct Log {
-    act: Act,
-}
-
-#[async_trait]
-impl Work for Log {
-    type Output = ();
-
-    async fn run(&self, tx: &mut dyn Tx, _attempt: u32) -> Result<(), StoreError> {
-        tx.record_acts(std::slice::from_ref(&self.act)).await
-    }
 }
 
 fn begin(context: &Context, scope: &Scope, survey: &Survey, dry_run: bool) -> Report {

@@ -296,13 +296,16 @@ pub(super) const STATEMENTS: Statements = Statements {
         batch!(id id 0),
         " STRAIGHT_JOIN account_mst a FORCE INDEX (PRIMARY) ON a.id = v.id"
     ),
+    lock_chain: "SELECT c.began_after, c.last_id, c.last_hash, \
+            (SELECT MAX(l.id) FROM audit_log l) \
+        FROM audit_chain c WHERE c.id = 1 FOR UPDATE OF c",
     insert_acts: concat!(
-        "INSERT INTO audit_log (at, operator, action, target, reason, before_state, after_state, \
-         request_id) SELECT v.at, v.operator, v.action, v.target, v.reason, v.before_state, \
-         v.after_state, v.request_id FROM ",
+        "INSERT INTO audit_log (id, at, operator, action, target, reason, before_state, \
+         after_state, request_id, entry_hash) SELECT v.id, v.at, v.operator, v.action, v.target, \
+         v.reason, v.before_state, v.after_state, v.request_id, UNHEX(v.entry_hash) FROM ",
         batch!(
-            at int 0, operator text 1, action id 2, target id 3, reason text 4,
-            before_state text 5, after_state text 6, request_id hex 7
+            id int 0, at int 1, operator text 2, action id 3, target id 4, reason text 5,
+            before_state text 6, after_state text 7, request_id hex 8, entry_hash hex 9
         )
     ),
     insert_letter_marks: concat!(

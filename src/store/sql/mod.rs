@@ -69,7 +69,7 @@ impl<D: Driver> SqlStore<D> {
             .ok_or_else(|| identity::missing(shard, self.driver.address(shard)))?;
         let now = D::time(row.opt_int()?);
         self.compare(shard, &mut row)?;
-        Ok(SqlTx::new(link, now))
+        Ok(SqlTx::new(link, now, self.identity.cluster))
     }
 
     /// One statement outside transactions.

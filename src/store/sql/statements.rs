@@ -102,6 +102,8 @@ pub struct Statements {
     pub open_transfers: &'static str,
     /// Accounts of a batch and their owners.
     pub owners: &'static str,
+    /// Locks the head of the audit log's chain and reads it, and the highest id of the log.
+    pub lock_chain: &'static str,
     /// New rows of the audit log.
     pub insert_acts: &'static str,
     /// Dead letters that are dealt with.
@@ -274,6 +276,16 @@ pub(super) const ACTS: &str = "SELECT l.id, l.at, l.operator, l.action, l.target
     l.before_state, l.after_state, l.request_id FROM audit_log l \
     WHERE l.at <= ? AND (l.at < ? OR l.id < ?) AND (? = '' OR l.action = ?) \
     AND (? = '' OR l.target = ?) ORDER BY l.at DESC, l.id DESC LIMIT ?";
+
+pub(super) const CHAIN_HEAD: &str =
+    "SELECT c.began_after, c.last_id, c.last_hash FROM audit_chain c WHERE c.id = 1";
+
+pub(super) const CHAINED_ACTS: &str = "SELECT l.id, l.at, l.operator, l.action, l.target, \
+    l.reason, l.before_state, l.after_state, l.request_id, l.entry_hash FROM audit_log l \
+    WHERE l.id > ? ORDER BY l.id LIMIT ?";
+
+pub(super) const MOVE_CHAIN: &str =
+    "UPDATE audit_chain SET last_id = ?, last_hash = ? WHERE id = 1 AND last_id = ?";
 
 pub(super) const QUARANTINES: &str = "SELECT q.account_id, a.currency, q.since_at, q.reason, \
     q.amount, q.transfer_id FROM account_quarantines q JOIN account_mst a ON a.id = q.account_id \

@@ -7,8 +7,8 @@ use super::row::Row;
 use super::{decode, operations, outbox, projection, stages, statements, transfer_batch};
 use crate::broker::Record;
 use crate::domain::{
-    AccountChange, AccountId, AccountRow, Client, EntryRow, Pivot, Plan, Shard, StageWrite, State,
-    Suspicion, Timestamp, TransferId, TransferRow,
+    AccountChange, AccountId, AccountRow, Client, ClusterId, EntryRow, Pivot, Plan, Shard,
+    StageWrite, State, Suspicion, Timestamp, TransferId, TransferRow,
 };
 use crate::routing::slot_of;
 use crate::store::{
@@ -23,13 +23,19 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 pub(super) struct SqlTx<D: Driver> {
     link: Link<D>,
     now: Timestamp,
+    cluster: ClusterId,
     /// Sent before the next statement that is not one of them, or with the COMMIT.
     late: Vec<Late>,
 }
 
 impl<D: Driver> SqlTx<D> {
-    pub fn new(link: Link<D>, now: Timestamp) -> Self {
-        Self { link, now, late: Vec::new() }
+    pub fn new(link: Link<D>, now: Timestamp, cluster: ClusterId) -> Self {
+        Self { link, now, cluster, late: Vec::new() }
+    }
+
+    /// The cluster that the shard was seen to belong to.
+    pub fn cluster(&self) -> ClusterId {
+        self.cluster
     }
 
     /// Database time, read when it began.

@@ -262,13 +262,16 @@ pub(super) const STATEMENTS: Statements = Statements {
         batch!(id 1),
         " CROSS JOIN account_mst a ON a.id = v.id"
     ),
+    lock_chain: "SELECT c.began_after, c.last_id, c.last_hash, \
+            (SELECT MAX(l.id) FROM audit_log l) \
+        FROM audit_chain c WHERE c.id = 1",
     insert_acts: concat!(
-        "INSERT INTO audit_log (at, operator, action, target, reason, before_state, after_state, \
-         request_id) SELECT v.at, v.operator, v.action, v.target, v.reason, v.before_state, \
-         v.after_state, v.request_id FROM ",
+        "INSERT INTO audit_log (id, at, operator, action, target, reason, before_state, \
+         after_state, request_id, entry_hash) SELECT v.id, v.at, v.operator, v.action, v.target, \
+         v.reason, v.before_state, v.after_state, v.request_id, v.entry_hash FROM ",
         batch!(
-            at 1, operator 2, action 3, target 4, reason 5,
-            before_state 6, after_state 7, request_id 8
+            id 1, at 2, operator 3, action 4, target 5, reason 6,
+            before_state 7, after_state 8, request_id 9, entry_hash 10
         )
     ),
     insert_letter_marks: concat!(

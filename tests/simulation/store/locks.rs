@@ -12,6 +12,7 @@ pub enum LockKey {
     Claim(ClaimKey),
     Reversal(TransferId),
     Letter(Partition, i64),
+    AuditChain,
 }
 
 #[derive(Default)]

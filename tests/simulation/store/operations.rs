@@ -4,9 +4,10 @@ use super::session::SimTx;
 use super::{LockKey, SimStore};
 use async_trait::async_trait;
 use holdfast::domain::{AccountId, Partition, Shard, StuckTransfer, Timestamp, TransferId};
+use holdfast::store::chain::{ChainHead, ChainOf, ChainPage, ChainedAct};
 use holdfast::store::{
     Act, ActFilter, BalanceRow, Constraint, LetterMark, LoggedAct, Operations, OperationsTx,
-    Quarantined, StoreError, TransferRecord,
+    Quarantined, Store, StoreError, TransferRecord,
 };
 use std::collections::BTreeSet;
 
@@ -29,6 +30,33 @@ impl Operations for SimStore {
             found.sort_by_key(|logged| std::cmp::Reverse((logged.at, logged.id)));
             found.truncate(limit as usize);
             found
+        })
+        .await
+    }
+
+    async fn chained_acts(
+        &self,
+        shard: Shard,
+        after: i64,
+        limit: u32,
+    ) -> Result<ChainPage, StoreError> {
+        let chain = ChainOf { cluster: self.identity().cluster, shard };
+        self.read("chained acts", shard, |tables| {
+            let mut link = chain.beginning(0);
+            let mut rows = Vec::new();
+            for logged in &tables.acts {
+                let mut row = ChainedAct::of(logged.id, logged.at, &logged.act);
+                link = row.after(&link);
+                row.hash = Some(link.0.to_vec());
+                rows.push(row);
+            }
+            let last = rows.last();
+            let last_id = last.map_or(0, |last| last.id);
+            let last_hash = last.and_then(|last| last.hash.clone());
+            let head = Some(ChainHead { began_after: 0, last_id, last_hash });
+            rows.retain(|row| row.id > after);
+            rows.truncate(limit as usize);
+            ChainPage { head, rows }
         })
         .await
     }
@@ -103,8 +131,15 @@ impl Operations for SimStore {
 impl OperationsTx for SimTx {
     async fn record_acts(&mut self, acts: &[Act]) -> Result<(), StoreError> {
         self.statement("record acts").await?;
+        if !acts.is_empty() {
+            self.lock(LockKey::AuditChain).await?;
+        }
+        let committed = {
+            let mut state = self.gate.world.lock();
+            state.database(self.shard).tables.acts.len()
+        };
         for act in acts {
-            let id = self.gate.world.lock().number() as i64;
+            let id = (committed + self.staged.acts.len() + 1) as i64;
             self.staged.acts.push(LoggedAct { id, at: self.now, act: act.clone() });
         }
         self.answer("record acts", ()).await

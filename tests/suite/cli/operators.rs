@@ -225,3 +225,51 @@ async fn repair_says_why_a_transfer_stands_and_what_it_does() {
     assert_eq!(acts(&program, &[])[0]["action"], "projection.rebuild");
     program.succeed(&["reconcile", "check"]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tampering_with_the_audit_log_is_found_and_named() {
+    let (program, id) = with_a_transfer_that_waits();
+    for _ in 0..3 {
+        program.json(&["transfer", "retry", &id]);
+    }
+    let verify = ["audit", "verify"];
+    let whole = program.json(&verify);
+    let shards = whole["shards"].as_array().unwrap();
+    let shard = shards.iter().find(|shard| shard["rows"] == 3).unwrap();
+    let number = shard["shard"].to_string();
+    assert_eq!((&shard["faults"], &shard["head"]["id"]), (&serde_json::json!([]), &3.into()));
+    let acts = program.run(&["audit", "list"]).stdout;
+    assert!(acts.starts_with("SHARD  ID  AT"), "{acts}");
+    let hash = shard["head"]["hash"].as_str().unwrap();
+    let noted = format!("{number}:3:{hash}");
+    let table = program.succeed(&["audit", "verify", "--expect", &noted]);
+    assert!(table.stdout.contains(hash), "{table:?}");
+    assert!(table.stdout.contains("Every row is what was written."), "{table:?}");
+
+    spoil(&program, "UPDATE audit_log SET operator = 'nobody' WHERE id = 2").await;
+    let found = program.run(&verify);
+    assert_eq!(found.code, Some(3), "{found:?}");
+    assert!(found.stdout.contains("not what was written"), "{found:?}");
+    let only = program.run(&["audit", "verify", "--shard", &number, "--format", "json"]);
+    assert_eq!(only.code, Some(3), "{only:?}");
+    let only: Value = serde_json::from_str(&only.stdout).unwrap();
+    let fault = &only["shards"][0]["faults"][0];
+    assert_eq!((&fault["what"], &fault["from"]), (&"changed".into(), &2.into()), "{only}");
+
+    // A whole chain made anew is whole: only what was noted shows it.
+    spoil(&program, "DELETE FROM audit_log").await;
+    let anew = "UPDATE audit_chain SET began_after = 0, last_id = 0, last_hash = NULL";
+    spoil(&program, anew).await;
+    program.succeed(&verify);
+    let expected = program.run(&["audit", "verify", "--expect", &noted]);
+    assert_eq!(expected.code, Some(3), "{expected:?}");
+    assert!(expected.stdout.contains("noted"), "{expected:?}");
+
+    let other = if number == "0" { "1" } else { "0" };
+    for args in
+        [&["--shard", "7"][..], &["--expect", "0:1"], &["--shard", other, "--expect", &noted]]
+    {
+        let output = program.run(&[&verify[..], args].concat());
+        assert_eq!(output.code, Some(2), "{args:?}: {output:?}");
+    }
+}

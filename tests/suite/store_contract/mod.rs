@@ -2,6 +2,7 @@
 
 mod accounts;
 mod audit;
+mod audit_chain;
 mod costs;
 mod drift;
 mod entries;
@@ -147,6 +148,19 @@ contract! {
         another_clusters_shard_is_refused,
         a_map_that_does_not_fit_its_fingerprint_is_corrupt,
         an_unknown_code_in_a_row_is_corrupt;
+    cluster audit_chain:
+        a_chain_grows_across_transactions_and_within_one,
+        more_acts_than_a_page_are_one_chain,
+        a_transaction_that_is_rolled_back_leaves_no_gap,
+        writers_at_once_make_one_chain,
+        what_a_column_does_not_take_is_cut_off_and_hashed_so,
+        every_change_of_a_column_is_found_and_named,
+        rows_that_are_taken_away_or_added_are_found,
+        a_head_that_was_changed_is_found,
+        a_chain_made_anew_is_found_by_what_was_noted,
+        a_chain_of_another_shard_is_found;
+    empty audit_chain:
+        rows_from_before_the_chain_stay_and_are_counted;
     empty identity:
         migrating_makes_one_cluster_and_can_be_repeated,
         a_database_of_an_earlier_release_is_upgraded,

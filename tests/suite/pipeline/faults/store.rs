@@ -7,6 +7,7 @@ use holdfast::domain::{
     TransferId,
 };
 use holdfast::routing::ShardMap;
+use holdfast::store::chain::ChainPage;
 use holdfast::store::{
     AccountFilter, AccountRecord, AccountSums, ActFilter, ApiKeyRow, Audit, AuditSnapshot,
     BalanceRow, Credentials, CreditFact, Drift, EntryFault, Identity, Lease, LetterMark, LoggedAct,
@@ -165,6 +166,7 @@ delegate! {
 delegate! {
     Operations {}
     acts(filter: &ActFilter, before: (Timestamp, i64), limit: u32) -> Vec<LoggedAct>;
+    chained_acts(after: i64, limit: u32) -> ChainPage;
     quarantines(after: Option<&AccountId>, limit: u32) -> Vec<Quarantined>;
     quarantine_of(account: &AccountId) -> Option<Quarantined>;
     open_transfers(after: TransferId, until: Timestamp, limit: u32) -> Vec<StuckTransfer>;
