@@ -14,6 +14,7 @@ mod patient;
 mod pressure;
 mod queries;
 mod queue;
+mod refused;
 mod request;
 mod reverse;
 mod submit;
@@ -26,6 +27,7 @@ pub use queries::{
     Balance, Direction, Listed, ListedTransfer, Timeline, TimelineEvent, TransferListing,
     TransferPosition, TransferView, ViewState,
 };
+pub use refused::{Refusals, Refused};
 pub use request::{Refusal, Submitted, TransferRequest};
 pub use reverse::ReversalRequest;
 

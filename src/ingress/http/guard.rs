@@ -4,7 +4,7 @@ use super::extract::Call;
 use super::permissions::{About, Need, Permissions};
 use super::problem::{Code, Problem};
 use crate::access::{Denied, Gate, Principal, Scope};
-use crate::ingress::Ingress;
+use crate::ingress::{Ingress, Refusals, Refused};
 use crate::limits::{Class, Limiter, Verdict};
 use crate::store::Actor;
 use axum::extract::rejection::RawPathParamsRejection;
@@ -26,6 +26,7 @@ const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy"
 pub struct Guard {
     gate: Gate,
     limiter: Option<Limiter>,
+    refusals: Refusals,
     ingress: Ingress,
     permissions: Arc<Permissions>,
 }
@@ -33,7 +34,8 @@ pub struct Guard {
 impl Guard {
     /// At this gate, in front of this application.
     pub fn new(gate: Gate, limiter: Option<Limiter>, ingress: Ingress) -> Self {
-        Self { gate, limiter, ingress, permissions: Arc::new(Permissions::of_table()) }
+        let refusals = Refusals::start(ingress.clone());
+        Self { gate, limiter, refusals, ingress, permissions: Arc::new(Permissions::of_table()) }
     }
 
     /// Who a request comes from; nobody where nobody is asked. What was taken of its rate is told
@@ -54,13 +56,28 @@ impl Guard {
         let who = Who { principal, meter };
         *told = who.take(1).await;
         limited(*told)?;
-        if !who.principal.may(scope) {
+        let seen = if who.principal.may(scope) {
+            self.sees(&who.principal, scope, about, asked.id).await
+        } else {
             let detail =
                 format!("the scope {scope} is needed, which this credential does not have");
-            return Err(Problem::new(Code::Forbidden, detail));
+            Err(Problem::new(Code::Forbidden, detail))
+        };
+        if let Err(problem) = &seen {
+            self.note(who.principal.client.to_string(), asked, problem.code);
         }
-        self.sees(&who.principal, scope, about, asked.id).await?;
-        Ok(Some(who))
+        seen.map(|()| Some(who))
+    }
+
+    /// Puts a refusal on record: of who may not, of who cannot be known, and of who asks for what
+    /// is somebody else's or not there.
+    fn note(&self, who: String, asked: &Asked<'_>, code: Code) {
+        let refusals =
+            [Code::Unauthenticated, Code::Forbidden, Code::AccountNotFound, Code::TransferNotFound];
+        if refusals.contains(&code) {
+            let what = format!("{} {}", asked.method, asked.path);
+            self.refusals.tell(Refused { who, what, code: code.as_str() }, asked.request);
+        }
     }
 
     /// By its credential. An address that shows too many that do not hold is not asked for more.
@@ -75,10 +92,14 @@ impl Guard {
             Ok(credential) => self.gate.admit(credential).await.map_err(Problem::from),
             Err(problem) => Err(problem),
         };
-        if let (Err(problem), Some((limiter, address))) = (&admitted, watched)
+        if let Err(problem) = &admitted
             && problem.code == Code::Unauthenticated
         {
-            limiter.stranger(address).await;
+            let from = asked.address.map_or("unknown".to_owned(), |address| address.to_string());
+            self.note(from, asked, problem.code);
+            if let Some((limiter, address)) = watched {
+                limiter.stranger(address).await;
+            }
         }
         admitted
     }
@@ -116,6 +137,8 @@ struct Asked<'a> {
     /// What the path names: the account by the name of a route where it names none.
     id: &'a str,
     address: Option<IpAddr>,
+    /// The request's id.
+    request: &'a str,
 }
 
 /// A problem, where a rate is used up.
@@ -174,6 +197,7 @@ fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
 pub async fn guard(
     State(guard): State<Guard>,
     params: Result<RawPathParams, RawPathParamsRejection>,
+    call: Call,
     mut request: Request,
     next: Next,
 ) -> Response {
@@ -189,6 +213,7 @@ pub async fn guard(
             Err(_) => "",
         },
         address: peer.map(|peer| peer.ip()),
+        request: &call.request_id,
     };
     let class = match guard.permissions.need(request.method(), path) {
         Some(Need::Scope(scope, _)) => Class::of(scope),

@@ -113,3 +113,52 @@ async fn what_is_done_to_keys_is_in_the_audit_log_without_the_key() {
     assert!(acts.iter().all(|act| act.target == shop[3..15]));
     assert!(!format!("{acts:?}").contains(&shop[16..]));
 }
+
+/// What was refused to whom is on record, once for many of a kind.
+#[tokio::test]
+async fn refusals_of_access_are_in_the_audit_log() {
+    let world = world().await;
+    let shop = key(&*world.store, "shop", &[Role::Merchant]).await;
+    for _ in 0..50 {
+        world.ask(Some(&shop), "POST", "/v1/accounts/x/freeze", "").await.refused(403, "forbidden");
+        world.ask(Some(&shop), "GET", "/v1/accounts/x", "").await.refused(404, "account_not_found");
+        world.ask(None, "GET", "/v1/accounts", "").await.refused(401, "unauthenticated");
+    }
+    let written = async {
+        loop {
+            let mut times = std::collections::BTreeMap::<String, u64>::new();
+            let mut rows = 0;
+            for shard in world.store.map().all_shards() {
+                for logged in
+                    world.store.acts(shard, &Default::default(), NEWEST, 500).await.unwrap()
+                {
+                    if logged.act.action == "access.refused" {
+                        let after: serde_json::Value =
+                            serde_json::from_str(&logged.act.after).unwrap();
+                        let what = format!(
+                            "{} {} {}",
+                            logged.act.actor.operator,
+                            logged.act.target,
+                            after["code"].as_str().unwrap()
+                        );
+                        *times.entry(what).or_default() += after["times"].as_u64().unwrap();
+                        rows += 1;
+                    }
+                }
+            }
+            if times.values().sum::<u64>() == 150 {
+                return (times, rows);
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    };
+    let (times, rows) =
+        tokio::time::timeout(crate::wait::DEADLINE, written).await.expect("within a second or two");
+    let expected = [
+        ("shop GET /v1/accounts/{id} account_not_found".to_owned(), 50),
+        ("shop POST /v1/accounts/{id}/freeze forbidden".to_owned(), 50),
+        ("unknown GET /v1/accounts unauthenticated".to_owned(), 50),
+    ];
+    assert_eq!(times, expected.into());
+    assert!(rows < 60, "{rows} rows for 150 refusals");
+}
