@@ -19,7 +19,7 @@ pub fn put(bytes: &[u8], text: &mut String) {
 /// The bytes of a text of two digits each, in either case; none for any other text.
 pub fn decode(text: &str) -> Option<Vec<u8>> {
     let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-    let byte = |pair: &[u8]| Some(digit(pair[0])? << 4 | digit(pair[1])?);
+    let byte = |pair: &[u8]| Some((digit(pair[0])? << 4) | digit(pair[1])?);
     let pairs = text.as_bytes().chunks_exact(2);
     if pairs.remainder().is_empty() { pairs.map(byte).collect() } else { None }
 }
