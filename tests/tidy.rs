@@ -232,6 +232,21 @@ fn files_have_one_subject_and_say_it_first() {
     });
 }
 
+/// Forbidden for a package is forbidden for all its targets, tests and fuzz targets included.
+#[test]
+fn no_manifest_allows_unsafe_code() {
+    let mut faults = Vec::new();
+    for manifest in ["Cargo.toml", "fuzz/Cargo.toml"] {
+        let text = fs::read_to_string(root().join(manifest)).unwrap();
+        let lints = text.split("[lints.rust]").nth(1).unwrap_or_default();
+        let lints = lints.split("\n[").next().unwrap_or_default();
+        if !lints.lines().any(|line| line == "unsafe_code = \"forbid\"") {
+            faults.push(format!("{manifest}: does not forbid unsafe code"));
+        }
+    }
+    none_of(&faults);
+}
+
 /// Hosts of registries and paths of one machine have no place in anything that is published.
 #[test]
 fn nothing_names_a_machine_or_a_registry() {
