@@ -234,6 +234,63 @@ fn files_have_one_subject_and_say_it_first() {
     });
 }
 
+/// What callers wrote, and whose account it is, has no place in the log.
+#[test]
+fn the_log_names_no_account_and_nothing_that_callers_wrote() {
+    const KEPT_OUT: [&str; 9] = [
+        "account",
+        "source",
+        "destination",
+        "counterparty",
+        "key",
+        "description",
+        "reference",
+        "metadata",
+        "idempotency_key",
+    ];
+    faults(|source| {
+        let mut faults = Vec::new();
+        let mut statement: Option<(usize, String)> = None;
+        for (at, line) in source.shipped() {
+            let begins = ["info!(", "warn!(", "error!("]
+                .iter()
+                .any(|word| line.contains(&format!("tracing::{word}")));
+            if begins {
+                statement = Some((at, String::new()));
+            }
+            let Some((begun, text)) = &mut statement else { continue };
+            text.push_str(line);
+            if text.matches('(').count() > text.matches(')').count() {
+                continue;
+            }
+            let (begun, text) = (*begun, std::mem::take(text));
+            statement = None;
+            let named = paths::words(&text).find(|word| KEPT_OUT.contains(word));
+            if let Some(word) = named
+                && !text.contains("masked")
+            {
+                faults.push(format!("{}: the log is told of {word}", source.at(begun)));
+            }
+        }
+        faults
+    });
+}
+
+/// Forbidden for a package is forbidden for all its targets, tests and fuzz targets included.
+#[test]
+fn no_manifest_allows_unsafe_code() {
+    let mut faults = Vec::new();
+    for manifest in ["Cargo.toml", "fuzz/Cargo.toml"] {
+        let text = fs::read_to_string(root().join(manifest)).unwrap();
+        let lints = text.split("[lints.rust]").nth(1).unwrap_or_default();
+        let lints = lints.split("\n[").next().unwrap_or_default();
+        if !lints.lines().any(|line| line == "unsafe_code = \"forbid\"") {
+            faults.push(format!("{manifest}: does not forbid unsafe code"));
+        }
+    }
+    none_of(&faults);
+}
+
 /// Hosts of registries and paths of one machine have no place in anything that is published.
 #[test]
 fn nothing_names_a_machine_or_a_registry() {

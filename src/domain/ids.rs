@@ -78,6 +78,20 @@ text_id!(
     account_id_is_valid
 );
 
+/// Shortest id of which anything is shown in the log: four characters of it are hidden.
+const SHOWN_FROM: usize = 8;
+
+impl AccountId {
+    /// For the log: its first two and its last two characters, and nothing of a short one.
+    pub fn masked(&self) -> String {
+        let text = self.as_str();
+        if text.len() < SHOWN_FROM {
+            return "****".to_owned();
+        }
+        format!("{}****{}", &text[..2], &text[text.len() - 2..])
+    }
+}
+
 text_id!(
     /// The caller's name of one request: 1 to 255 visible ASCII characters, compared byte for byte.
     IdempotencyKey,
@@ -246,6 +260,18 @@ mod tests {
 
     proptest! {
         #[test]
+    fn at_least_four_characters_of_an_account_are_hidden() {
+        for (id, masked) in [
+            ("ACC-000034", "AC****34"),
+            ("AC123434", "AC****34"),
+            ("AC12334", "****"),
+            ("a", "****"),
+        ] {
+            assert_eq!(id.parse::<AccountId>().unwrap().masked(), masked);
+        }
+    }
+
+    #[test]
         fn account_ids_are_exactly_those_of_the_pattern(text in "\\PC{0,70}|[A-Za-z0-9._:-]{0,70}") {
             let mut chars = text.chars();
             let expected = chars.next().is_some_and(|c| c.is_ascii_alphanumeric())

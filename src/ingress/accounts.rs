@@ -198,7 +198,10 @@ impl Work for Create<'_> {
             let new = unclaimed.remove(&request.id).is_some();
             let account = stored.get(&request.id).cloned().ok_or_else(|| StoreError::Corrupt {
                 shard: tx.shard(),
-                detail: format!("account {} is gone in the transaction that made it", request.id),
+                detail: format!(
+                    "account {} is gone in the transaction that made it",
+                    request.id.masked()
+                ),
             })?;
             Ok(matching(request, account, new))
         };
@@ -323,7 +326,7 @@ fn standing(account: &AccountRecord) -> Value {
 fn checked(shard: Shard, row: &AccountRow) -> Result<(), StoreError> {
     row.check().map_err(|fault| StoreError::Corrupt {
         shard,
-        detail: format!("account {}: {fault}", row.id),
+        detail: format!("account {}: {fault}", row.id.masked()),
     })
 }
 

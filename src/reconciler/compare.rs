@@ -21,6 +21,18 @@ pub struct Finding {
     pub repair: &'static str,
 }
 
+impl Finding {
+    /// Where, with the account masked: for the log.
+    pub fn masked_place(&self) -> String {
+        const BEFORE: &str = "account ";
+        let Some(at) = self.place.find(BEFORE) else { return self.place.clone() };
+        let (before, rest) = self.place.split_at(at + BEFORE.len());
+        let (id, after) = rest.split_at(rest.find(',').unwrap_or(rest.len()));
+        let id = id.parse::<AccountId>().map_or_else(|_| String::new(), |id| id.masked());
+        format!("{before}{id}{after}")
+    }
+}
+
 /// A finding, and the account whose books it is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
@@ -341,6 +353,32 @@ mod tests {
             amount: if decision == PivotDecision::Credited { 50 } else { 0 },
             decision,
         }
+    }
+
+    #[test]
+    fn the_log_is_not_told_which_account_it_is() {
+        let id: AccountId = "planted-account".parse().unwrap();
+        let transfer = fact(State::Held, None).terms.id;
+        let chain =
+            EntryFault { account: id.clone(), version: 3, transfer, balance_after: 1, expected: 2 };
+        let mut paid = pivot(&fact(State::Held, None), PivotDecision::Credited);
+        paid.destination = id;
+        let sums = AccountSums {
+            row: crate::domain::testing::account("planted-account", 5),
+            entries: 4,
+            held: 0,
+            projected: Some((4, 0, 7)),
+        };
+        let mut faults = account(Shard(0), &sums);
+        faults.extend([entry(Shard(0), &chain), stranger(Shard(0), &paid)]);
+        assert!(faults.len() > 3, "{faults:?}");
+        for fault in faults {
+            let masked = fault.finding.masked_place();
+            assert!(masked.contains("account pl****nt, "), "{masked}");
+            assert!(!masked.contains("planted") && fault.finding.place.contains("planted"));
+        }
+        let elsewhere = lone_debit(Shard(0), transfer).finding;
+        assert_eq!(elsewhere.masked_place(), elsewhere.place);
     }
 
     #[test]

@@ -368,7 +368,7 @@ impl DriftCheck<'_> {
             let finding = &fault.finding;
             tracing::error!(
                 what = finding.what,
-                place = finding.place,
+                place = finding.masked_place(),
                 amount = finding.amount,
                 "drift"
             );

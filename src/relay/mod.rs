@@ -8,7 +8,7 @@ use crate::broker::envelope::{self, Verdict};
 use crate::broker::{BrokerError, Family, Producer, Record, Topic};
 use crate::context::Context;
 use crate::crash::{self, Place};
-use crate::domain::{DeadReason, EventType, Partition, Shard};
+use crate::domain::{AccountId, DeadReason, EventType, Partition, Shard};
 use crate::roles::Role;
 use crate::seldom::Seldom;
 use crate::store::{OutboxRow, StoreError};
@@ -200,7 +200,9 @@ impl Relay {
             match producer.send(records.clone()).await {
                 Ok(()) => return Ok(()),
                 Err(BrokerError::Refused { index, detail }) => {
-                    tracing::error!(shard = %self.shard, key = %records[index].key, detail, "the broker never takes this record: to the dead letters");
+                    let source = records[index].key.parse::<AccountId>().ok();
+                    let masked = source.map(|source| source.masked());
+                    tracing::error!(shard = %self.shard, masked, detail, "the broker never takes this record: to the dead letters");
                     let at = records[index].timestamp;
                     let verdict = Verdict {
                         reason: DeadReason::TooLarge,

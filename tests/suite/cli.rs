@@ -7,6 +7,7 @@ mod documents;
 mod embedded;
 mod imports;
 mod operators;
+mod privacy;
 #[allow(dead_code, reason = "tests/faults uses the rest")]
 pub mod program;
 mod recovery;

@@ -250,6 +250,26 @@ impl Driver for MySqlDriver {
         }
     }
 
+    fn words(error: &dyn DatabaseError) -> String {
+        match number(error) {
+            // Access, and columns, tables and constraints that are missing or violated: only names
+            // stand in quotes.
+            1044 | 1045 | 1048 | 1054 | 1136 | 1142 | 1143 | 1227 | 1264 | 1305 | 1364 | 1370
+            | 1406 | 3819 => error.to_string(),
+            number @ (1062 | 1586) => {
+                let text = error.to_string();
+                let key = text.rfind(" for key '").map_or("", |at| &text[at..]);
+                format!("{number}: a value is there already{key}")
+            }
+            _ => match Self::fault(error) {
+                Fault::Retry | Fault::Unavailable | Fault::Missing => error.to_string(),
+                Fault::Duplicate(_) | Fault::Check | Fault::Failed => {
+                    without_quoted(&error.to_string())
+                }
+            },
+        }
+    }
+
     /// Deadlock, lock timeouts, group replication's refusal and read-only servers roll back. After
     /// anything else (a shutdown, an interruption while a replica's acknowledgement is awaited) the
     /// transaction may stand.
@@ -260,6 +280,15 @@ impl Driver for MySqlDriver {
 
 fn number(error: &dyn DatabaseError) -> u16 {
     error.try_downcast_ref::<MySqlDatabaseError>().map_or(0, MySqlDatabaseError::number)
+}
+
+/// A text without what lies between its first and its last quote: of a statement that is cut off in
+/// the middle of a value, they are the only ones that can be told apart.
+fn without_quoted(text: &str) -> String {
+    match (text.find('\''), text.rfind('\'')) {
+        (Some(first), Some(last)) => format!("{}'…'{}", &text[..first], &text[last + 1..]),
+        _ => text.to_owned(),
+    }
 }
 
 /// From `Duplicate entry '…' for key 'table.key'`; what was entered may hold anything.
@@ -355,4 +384,21 @@ fn values(rows: &[MySqlRow]) -> Result<Vec<Vec<Value>>, sqlx::Error> {
         Ok(Value::Bytes(row.try_get_unchecked(index)?))
     };
     rows.iter().map(|row| (0..row.len()).map(|index| column(row, index)).collect()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::without_quoted;
+
+    #[test]
+    fn what_stands_in_quotes_is_left_out_however_they_pair() {
+        for (text, left) in [
+            ("near 'VALUES ('al' at line 1", "near '…' at line 1"),
+            ("near 'x' at line 1, 'y'", "near '…'"),
+            ("one ' quote", "one '…' quote"),
+            ("none", "none"),
+        ] {
+            assert_eq!(without_quoted(text), left);
+        }
+    }
 }

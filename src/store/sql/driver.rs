@@ -198,6 +198,10 @@ pub trait Driver: Send + Sync + 'static {
     /// What the database's own answer means; not asked about broken connections.
     fn fault(error: &dyn sqlx::error::DatabaseError) -> Fault;
 
+    /// What the database's own answer says, without the values that it says it about: these are
+    /// callers' accounts, keys and texts, and what is made of this goes to the log.
+    fn words(error: &dyn sqlx::error::DatabaseError) -> String;
+
     /// Whether this answer to COMMIT says that the transaction was rolled back.
     fn rolled_back(error: &dyn sqlx::error::DatabaseError) -> bool;
 }
@@ -217,9 +221,17 @@ pub(super) fn fault_of<D: Driver>(error: &sqlx::Error) -> Fault {
     }
 }
 
+/// What an error says, for operators and the log.
+pub(super) fn words<D: Driver>(error: &sqlx::Error) -> String {
+    match error.as_database_error() {
+        Some(answer) => D::words(answer),
+        None => error.to_string(),
+    }
+}
+
 /// An error of one statement, said for the caller of the store.
 pub(super) fn store_error<D: Driver>(driver: &D, shard: Shard, error: &sqlx::Error) -> StoreError {
-    let detail = error.to_string();
+    let detail = words::<D>(error);
     match fault_of::<D>(error) {
         Fault::Retry => StoreError::Retry { shard, detail },
         Fault::Unavailable => unavailable(driver, shard, detail),

@@ -3,7 +3,7 @@
 //! connection is lent. One that is on loan goes on, so that a COMMIT keeps its meaning.
 
 use super::connections::{Connections, Lent};
-use super::driver::{Arg, Driver, Fault, Value, fault_of, store_error, unavailable};
+use super::driver::{Arg, Driver, Fault, Value, fault_of, store_error, unavailable, words};
 use super::row::Row;
 use crate::domain::Shard;
 use crate::store::StoreError;
@@ -148,7 +148,7 @@ impl<D: Driver> Link<D> {
             Some(error) if error.as_database_error().is_some_and(D::rolled_back) => {
                 return Err(store_error(&*self.driver, shard, &error));
             }
-            Some(error) => error.to_string(),
+            Some(error) => words::<D>(&error),
         };
         Err(StoreError::CommitUnknown { shard, detail })
     }

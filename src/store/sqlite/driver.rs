@@ -231,6 +231,11 @@ impl Driver for SqliteDriver {
         }
     }
 
+    /// SQLite names tables and columns and no values.
+    fn words(error: &dyn DatabaseError) -> String {
+        error.to_string()
+    }
+
     /// Busy is what another connection is; the transaction is then still open and rolled back.
     fn rolled_back(error: &dyn DatabaseError) -> bool {
         primary_code(error) == SQLITE_BUSY
