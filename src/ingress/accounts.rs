@@ -5,7 +5,8 @@
 
 use super::{Ingress, Refusal};
 use crate::domain::{
-    AccountId, AccountKind, AccountRow, AccountStatus, Currency, Shard, Timestamp, format_minor,
+    AccountId, AccountKind, AccountRow, AccountStatus, Currency, Shard, Timestamp, Velocity,
+    format_minor,
 };
 use crate::store::{
     AccountRecord, AccountSettings, BalanceRow, StoreError, Tx, Work, expect_rows, transact,
@@ -197,6 +198,7 @@ fn new_record(request: &AccountRequest, now: Timestamp) -> AccountRecord {
             posted: 0,
             held: 0,
             version: 1,
+            velocity: Velocity::NONE,
         },
         metadata: metadata_text(&request.metadata),
         created_at: now,

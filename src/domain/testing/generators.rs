@@ -34,6 +34,7 @@ pub fn sound_row(id: &'static str) -> impl Strategy<Value = AccountRow> {
                 posted,
                 held,
                 version,
+                velocity: Velocity::NONE,
             }
         },
     )
@@ -79,7 +80,7 @@ pub fn any_batch(kind: EventType) -> impl Strategy<Value = Vec<Input>> {
 
 /// Any reason to refuse a transfer.
 pub fn any_reason() -> impl Strategy<Value = Reason> {
-    (1_i64..=14).prop_map(|code| Reason::from_code(code).unwrap())
+    (1_i64..=15).prop_map(|code| Reason::from_code(code).unwrap())
 }
 
 /// Any event that a step may publish.

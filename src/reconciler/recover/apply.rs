@@ -10,7 +10,7 @@ use crate::broker::envelope;
 use crate::context::Context;
 use crate::domain::{
     AccountChange, AccountKind, AccountRow, Cause, Entry, EntryRow, Event, EventType, NewTransfer,
-    PivotDecision, Reason, StageWrite, State, Terms,
+    PivotDecision, Reason, StageWrite, State, Terms, Timestamp, UsageChange,
 };
 use crate::store::{AccountSettings, StoreError, Tx, Work, expect_rows};
 use async_trait::async_trait;
@@ -140,6 +140,11 @@ impl WriteSource<'_> {
             written = Written::LimitRaised(settings.row.overdraft_limit - row.overdraft_limit);
         }
         expect_rows(tx.shard(), "accounts", 1, tx.write_accounts(&[change]).await?)?;
+        let usage = counted(row, terms.amount.minor(), tx.now());
+        if !usage.is_empty() {
+            let written = tx.write_usage(&usage).await?;
+            expect_rows(tx.shard(), "velocity limits", usage.len(), written)?;
+        }
         let deadline = tx.now().plus(self.context.policy.hold_timeout);
         let write =
             StageWrite { hold_deadline: Some(deadline), ..stage(terms, State::Held, None, tx) };
@@ -237,6 +242,13 @@ fn held_again(
     after.version += 1;
     after.check()?;
     Ok((raised, change(version_before, &after)))
+}
+
+/// A hold that was lost counts again, however much the limits say: it was within them once.
+fn counted(row: &AccountRow, amount: i64, at: Timestamp) -> Vec<UsageChange> {
+    let mut after = row.clone();
+    after.velocity.count(amount, at);
+    UsageChange::between(row, &after)
 }
 
 fn change(version_before: i64, after: &AccountRow) -> AccountChange {
