@@ -2,6 +2,7 @@
 
 pub mod account;
 mod account_import;
+mod account_limits;
 pub mod audit;
 pub mod bench;
 mod bench_ceiling;

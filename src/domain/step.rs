@@ -246,11 +246,7 @@ impl UsageChange {
         let kept = before.velocity.iter().zip(after.velocity.iter());
         let changed = kept.filter(|(old, new)| old != new);
         changed
-            .map(|(_, (period, kept))| Self {
-                account: after.id.clone(),
-                period,
-                used: kept.used,
-            })
+            .map(|(_, (period, kept))| Self { account: after.id.clone(), period, used: kept.used })
             .collect()
     }
 }

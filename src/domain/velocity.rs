@@ -10,9 +10,7 @@ use std::collections::BTreeMap;
 use std::str::FromStr;
 
 /// How long a window is.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Period {
     /// From one full minute to the next.
@@ -154,9 +152,9 @@ impl Velocity {
     #[must_use]
     pub fn limited_to(&self, limits: &BTreeMap<Period, Limit>) -> Self {
         let used = |period| self.0.get(period).map_or_else(Used::default, |kept| kept.used);
-        let kept = limits.iter().map(|(period, limit)| {
-            (*period, Allowance { limit: *limit, used: used(period) })
-        });
+        let kept = limits
+            .iter()
+            .map(|(period, limit)| (*period, Allowance { limit: *limit, used: used(period) }));
         Self(kept.collect())
     }
 
@@ -187,8 +185,11 @@ mod tests {
     fn windows_begin_where_utc_does() {
         let noon = "2026-02-03T12:34:56.789012Z".parse().unwrap();
         let windows = Period::ALL.map(|period| period.window(noon).to_string());
-        let expected =
-            ["2026-02-03T12:34:00.000000Z", "2026-02-03T12:00:00.000000Z", "2026-02-03T00:00:00.000000Z"];
+        let expected = [
+            "2026-02-03T12:34:00.000000Z",
+            "2026-02-03T12:00:00.000000Z",
+            "2026-02-03T00:00:00.000000Z",
+        ];
         assert_eq!(windows, expected);
         for period in Period::ALL {
             assert_eq!(period.window(period.window(noon)), period.window(noon));

@@ -122,7 +122,11 @@ impl Ingress {
     }
 
     /// Runs work that may be done twice; once more where its COMMIT was not confirmed.
-    async fn settle<W: Work>(&self, shard: Shard, work: &W) -> Result<W::Output, Refusal> {
+    pub(super) async fn settle<W: Work>(
+        &self,
+        shard: Shard,
+        work: &W,
+    ) -> Result<W::Output, Refusal> {
         let store = self.context.store.as_ref();
         match transact(store, shard, work).await {
             Err(StoreError::CommitUnknown { .. }) => Ok(transact(store, shard, work).await?),
@@ -132,7 +136,7 @@ impl Ingress {
 
     /// Writes a balance to Redis behind the caller's back: what it misses expires there. It lasts
     /// half a second at most, and where Redis is silent its breaker ends it at once.
-    fn cache_balance(&self, balance: BalanceRow) {
+    pub(super) fn cache_balance(&self, balance: BalanceRow) {
         let context = self.context.clone();
         tokio::spawn(async move {
             let Some(cache) = &context.cache else { return };
@@ -270,7 +274,7 @@ impl Work for Settle<'_> {
     }
 }
 
-fn checked(shard: Shard, row: &AccountRow) -> Result<(), StoreError> {
+pub(super) fn checked(shard: Shard, row: &AccountRow) -> Result<(), StoreError> {
     row.check().map_err(|fault| StoreError::Corrupt {
         shard,
         detail: format!("account {}: {fault}", row.id),

@@ -16,6 +16,7 @@ mod queue;
 mod request;
 mod reverse;
 mod submit;
+mod velocity;
 mod wait;
 
 pub use accounts::{AccountPatch, AccountRequest, Created, minted_account_id};
@@ -26,6 +27,7 @@ pub use queries::{
 };
 pub use request::{Refusal, Submitted, TransferRequest};
 pub use reverse::ReversalRequest;
+pub use velocity::{VelocityChange, VelocityView};
 
 use crate::context::Context;
 use pressure::Pressure;

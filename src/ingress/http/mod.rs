@@ -13,6 +13,7 @@ mod extras;
 mod headers;
 mod histories;
 mod json;
+mod limits;
 mod observe;
 mod operations;
 mod params;
@@ -23,6 +24,7 @@ mod transfers;
 
 pub use answers::{AccountAnswer, BalanceAnswer, TimelineAnswer, TransferAnswer};
 pub use extras::{DependencyStatus, Health, HttpExtras, Readiness};
+pub use limits::LimitsAnswer;
 pub use params::{Position, cursor, decode as position};
 pub use problem::Problem;
 pub use transfer_body::{Caller, Shape, transfer as read_transfer};
@@ -71,6 +73,7 @@ pub fn router(ingress: Ingress, extras: HttpExtras) -> Router {
     let (routes, mut openapi) = OpenApiRouter::with_openapi(Description::openapi())
         .merge(accounts::routes())
         .merge(histories::routes())
+        .merge(limits::routes())
         .merge(transfers::routes())
         .merge(batches::routes())
         .merge(compatibility::routes())

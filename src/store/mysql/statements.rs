@@ -4,8 +4,8 @@
 //! tables are. Only the table that is meant is locked (`OF`).
 
 use crate::store::sql::columns::{
-    account_columns, allowance_columns, entry_columns, identity_columns, source_fact_columns, transfer_columns,
-    transfer_record_columns,
+    account_columns, allowance_columns, entry_columns, identity_columns, source_fact_columns,
+    transfer_columns, transfer_record_columns,
 };
 use crate::store::sql::statements::Statements;
 

@@ -2,8 +2,8 @@
 //! its own words. A batch is always the first argument.
 
 use super::columns::{
-    account_columns, allowance_columns, balance_columns, entry_columns, identity_columns, source_fact_columns,
-    transfer_columns,
+    account_columns, allowance_columns, balance_columns, entry_columns, identity_columns,
+    source_fact_columns, transfer_columns,
 };
 
 /// Texts that differ between the databases.
@@ -167,11 +167,8 @@ pub(super) const DECISION_ROWS: &str = concat!(
 pub(super) const WRITE_SETTINGS: &str = "UPDATE account_mst SET status = ?, quarantined = ?, \
     overdraft_limit = ?, metadata = COALESCE(?, metadata), version = ? WHERE id = ? AND version = ?";
 
-pub(super) const VELOCITY: &str = concat!(
-    "SELECT ",
-    allowance_columns!(),
-    " FROM velocity_limits l WHERE l.account_id = ?"
-);
+pub(super) const VELOCITY: &str =
+    concat!("SELECT ", allowance_columns!(), " FROM velocity_limits l WHERE l.account_id = ?");
 
 pub(super) const FORGET_VELOCITY: &str = "DELETE FROM velocity_limits WHERE account_id = ?";
 

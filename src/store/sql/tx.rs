@@ -4,9 +4,7 @@ use super::driver::{Arg, Driver, Hex};
 use super::late::{Late, script};
 use super::link::Link;
 use super::row::Row;
-use super::{
-    decode, operations, outbox, projection, stages, statements, transfer_batch, velocity,
-};
+use super::{decode, operations, outbox, projection, stages, statements, transfer_batch, velocity};
 use crate::broker::Record;
 use crate::domain::{
     AccountChange, AccountId, AccountRow, EntryRow, Pivot, Plan, Shard, StageWrite, State,

@@ -3,8 +3,8 @@
 
 use super::batch::{batch, one_of};
 use crate::store::sql::columns::{
-    account_columns, allowance_columns, entry_columns, identity_columns, source_fact_columns, transfer_columns,
-    transfer_record_columns,
+    account_columns, allowance_columns, entry_columns, identity_columns, source_fact_columns,
+    transfer_columns, transfer_record_columns,
 };
 use crate::store::sql::statements::Statements;
 
