@@ -226,6 +226,7 @@ mod tests {
         assert!(velocity.allows(1, at(8 * MINUTE)));
     }
 
+    /// Hazard 46.
     #[test]
     fn a_clock_that_goes_back_opens_no_window_twice() {
         let mut velocity = limited(Period::Minute, Some(1), None);

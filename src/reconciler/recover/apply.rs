@@ -264,7 +264,8 @@ fn change(version_before: i64, after: &AccountRow) -> AccountChange {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::testing::{account, holding, terms};
+    use crate::domain::testing::{NOW, account, holding, terms};
+    use crate::domain::{Limit, Period, Velocity};
 
     #[test]
     fn a_hold_that_fits_leaves_the_limit() {
@@ -287,6 +288,16 @@ mod tests {
         let external = AccountRow { kind: AccountKind::External, ..account("e", -500) };
         let (raised, change) = held_again(&external, 90).unwrap();
         assert_eq!((raised, change.held, change.version), (None, 90, 8));
+    }
+
+    #[test]
+    fn a_hold_that_is_made_again_counts_whatever_the_limit_says() {
+        let limit = Limit::new(Some(0), None).unwrap();
+        let velocity = Velocity::NONE.limited_to(&[(Period::Hour, limit)].into());
+        let limited = AccountRow { velocity, ..holding("a", 100, 30) };
+        let [change] = &counted(&limited, 70, NOW)[..] else { panic!("one limit") };
+        assert_eq!((change.used.count, change.used.amount), (1, 70));
+        assert_eq!(counted(&holding("a", 100, 30), 70, NOW), []);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 use super::{Auditor, Moves};
 use crate::store::{Changes, Tables};
 use holdfast::domain::{AccountId, Period, Reason, State, TransferRow, Velocity};
+use holdfast::store::TransferRecord;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A limit, and what was held in its window.
@@ -54,8 +55,8 @@ fn stored(velocity: &Velocity) -> Limits {
 impl Auditor {
     /// What this commit held and refused, against the limits; whose limits it changed.
     pub(super) fn spent(&mut self, changes: &Changes, moves: &mut Moves) -> Result<(), String> {
-        let moved = |(before, after): &_| moved_from_requested(before, after);
-        let decided: Vec<&TransferRow> = changes.transfers.iter().filter_map(moved).collect();
+        let decided: Vec<&TransferRow> =
+            changes.transfers.iter().filter_map(decided_by_hold).collect();
         let mut holders = BTreeSet::new();
         for row in decided.iter().filter(|row| row.held_at.is_some()) {
             holders.insert(row.terms.source.clone());
@@ -143,11 +144,10 @@ impl Auditor {
     }
 }
 
-/// The row of a transfer that hold decided about in this commit.
-fn moved_from_requested<'a>(
-    before: &Option<holdfast::store::TransferRecord>,
-    after: &'a holdfast::store::TransferRecord,
-) -> Option<&'a TransferRow> {
+/// The row of a transfer that this commit took on from REQUESTED.
+fn decided_by_hold(
+    (before, after): &(Option<TransferRecord>, TransferRecord),
+) -> Option<&TransferRow> {
     let before = before.as_ref()?;
     (before.row.state == State::Requested && after.row.state != State::Requested)
         .then_some(&after.row)
