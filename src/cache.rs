@@ -8,7 +8,9 @@ mod buckets;
 pub use buckets::{Taken, Wanted};
 
 use crate::breaker::{Breaker, Outage};
-use crate::domain::{AccountId, AccountKind, AccountRow, AccountStatus, Currency, Timestamp};
+use crate::domain::{
+    AccountId, AccountKind, AccountRow, AccountStatus, Currency, Timestamp, Velocity,
+};
 use crate::store::BalanceRow;
 use futures::{FutureExt, TryFutureExt};
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
@@ -234,6 +236,7 @@ fn parse(id: &AccountId, text: &str) -> Option<BalanceRow> {
             posted: cached.posted,
             held: cached.held,
             version: cached.version,
+            velocity: Velocity::NONE,
         },
         as_of: Timestamp::from_micros(cached.as_of),
     })

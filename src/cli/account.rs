@@ -4,7 +4,7 @@ use super::exit::{Ended, Failure, Outcome};
 use super::operator::OperatorArgs;
 use super::output::{OutputArgs, fields, list, print, value};
 use super::target::{Target, TargetArgs};
-use super::{ConfigArgs, PageArgs, account_import, examples, metadata};
+use super::{ConfigArgs, PageArgs, account_import, account_limits, examples, metadata};
 use crate::domain::{AccountId, AccountKind, AccountStatus, Client, Currency, Money};
 use crate::ingress::http::{AccountAnswer, BalanceAnswer, cursor};
 use crate::ingress::{AccountPatch, AccountRequest, Created};
@@ -21,6 +21,7 @@ use serde_json::{Value, json};
     "holdfast account show alice",
     "holdfast account import accounts.csv",
     "holdfast account release-quarantine alice --reason 'books agree again' --dry-run",
+    "holdfast account limits alice --per day --max-amount 1000.00",
 ))]
 pub struct AccountCommand {
     #[command(subcommand)]
@@ -41,6 +42,8 @@ enum What {
     Assign(Assign),
     /// Let a quarantined account make new holds again, once its books agree
     ReleaseQuarantine(Release),
+    /// Show an account's velocity limits, set or remove them
+    Limits(account_limits::Limits),
 }
 
 #[derive(Args, Debug)]
@@ -176,6 +179,7 @@ pub async fn run(command: AccountCommand, args: &ConfigArgs) -> Ended {
         What::Import(command) => account_import::run(command, args).await,
         What::Assign(command) => assign(command, args).await,
         What::ReleaseQuarantine(command) => release_quarantine(command, args).await,
+        What::Limits(command) => account_limits::run(command, args).await,
     }
 }
 

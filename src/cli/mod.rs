@@ -2,6 +2,7 @@
 
 pub mod account;
 mod account_import;
+mod account_limits;
 pub mod audit;
 mod audit_verify;
 pub mod bench;

@@ -2,6 +2,7 @@
 
 use super::currency::Currency;
 use super::ids::{AccountId, TransferId};
+use super::velocity::Velocity;
 use serde::{Deserialize, Serialize};
 use std::str::FromStr;
 
@@ -106,6 +107,9 @@ pub struct AccountRow {
     pub held: i64,
     /// Number of changes so far, from 1.
     pub version: i64,
+    /// Its velocity limits and what is used of them: of a row that was read to decide on it, under
+    /// its lock. Rows that were read otherwise have none, and are decided on by nobody.
+    pub velocity: Velocity,
 }
 
 impl AccountRow {

@@ -22,6 +22,7 @@ pub mod testing;
 mod text;
 mod time;
 mod transfer;
+mod velocity;
 
 pub use account::{AccountKind, AccountRow, AccountStatus, POSTED_LIMIT, Suspicion};
 pub use claim::{Claim, ClaimKey, NewTransfer};
@@ -37,7 +38,8 @@ pub use ids::{
 pub use money::{InvalidAmount, MAX_AMOUNT, Money, format_minor, parse_signed_minor};
 pub use step::{
     AccountChange, Cause, DeadReason, Entry, EntryRow, Input, Outcome, Plan, Side, StageWrite,
-    Stamp, StuckTransfer, TransferRow,
+    Stamp, StuckTransfer, TransferRow, UsageChange,
 };
 pub use time::Timestamp;
 pub use transfer::{Pivot, PivotDecision, Reason, State, Terms};
+pub use velocity::{Allowance, Limit, Period, Used, Velocity};

@@ -7,6 +7,7 @@ use super::ids::{AccountId, ClusterId, Generation, TransferId};
 use super::money::Money;
 use super::time::Timestamp;
 use super::transfer::{Pivot, PivotDecision, Reason, State, Terms};
+use super::velocity::{Period, Used};
 use std::collections::BTreeMap;
 
 /// An event to be acted on, and where it was read.
@@ -129,6 +130,8 @@ impl Stamp {
 pub struct Plan {
     /// Accounts whose money changes.
     pub accounts: Vec<AccountChange>,
+    /// What becomes used of their velocity limits.
+    pub usage: Vec<UsageChange>,
     /// Transfers that move on.
     pub transfers: Vec<StageWrite>,
     /// Ledger entries and REFUSED marks.
@@ -144,8 +147,9 @@ pub struct Plan {
 impl Plan {
     /// Writes and says what another one does, too; the accounts are added up once all is decided.
     pub fn add(&mut self, other: Self) {
-        let Self { accounts, transfers, entries, reversed, quarantine, outcomes } = other;
+        let Self { accounts, usage, transfers, entries, reversed, quarantine, outcomes } = other;
         self.accounts.extend(accounts);
+        self.usage.extend(usage);
         self.transfers.extend(transfers);
         self.entries.extend(entries);
         for (original, change) in reversed {
@@ -174,6 +178,18 @@ impl Plan {
                     version: row.version,
                 })
             })
+            .collect()
+    }
+
+    /// What was counted against velocity limits, as [`Plan::usage`].
+    pub fn usage_changes(
+        before: &BTreeMap<AccountId, AccountRow>,
+        after: &BTreeMap<AccountId, AccountRow>,
+    ) -> Vec<UsageChange> {
+        let limited = after.values().filter(|row| !row.velocity.is_none());
+        limited
+            .filter_map(|row| Some(UsageChange::between(before.get(&row.id)?, row)))
+            .flatten()
             .collect()
     }
 
@@ -211,6 +227,28 @@ pub struct AccountChange {
     pub version_before: i64,
     /// The version it becomes: one more for each transfer applied.
     pub version: i64,
+}
+
+/// What was used of a velocity limit of an account, decided under its lock.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UsageChange {
+    /// The account.
+    pub account: AccountId,
+    /// Which of its limits.
+    pub period: Period,
+    /// What is used of it now.
+    pub used: Used,
+}
+
+impl UsageChange {
+    /// What was counted between two states of a row.
+    pub fn between(before: &AccountRow, after: &AccountRow) -> Vec<Self> {
+        let kept = before.velocity.iter().zip(after.velocity.iter());
+        let changed = kept.filter(|(old, new)| old != new);
+        changed
+            .map(|(_, (period, kept))| Self { account: after.id.clone(), period, used: kept.used })
+            .collect()
+    }
 }
 
 /// What a step needs to know of a stored transfer.

@@ -77,6 +77,7 @@ pub enum Reason {
     CancelledByOperator,
     Undeliverable,
     AccountQuarantined,
+    VelocityLimitExceeded,
 }
 
 coded!(Reason {
@@ -87,6 +88,7 @@ coded!(Reason {
     BalanceLimit = 9, "balance_limit"; HoldTimeout = 10, "hold_timeout";
     CancelledByClient = 11, "cancelled_by_client"; CancelledByOperator = 12, "cancelled_by_operator";
     Undeliverable = 13, "undeliverable"; AccountQuarantined = 14, "account_quarantined";
+    VelocityLimitExceeded = 15, "velocity_limit_exceeded";
 });
 
 impl Reason {
@@ -106,7 +108,8 @@ impl Reason {
             | Self::DestinationClosed
             | Self::CurrencyMismatch
             | Self::BalanceLimit
-            | Self::AccountQuarantined => State::Rejected,
+            | Self::AccountQuarantined
+            | Self::VelocityLimitExceeded => State::Rejected,
         }
     }
 }
@@ -173,14 +176,14 @@ mod tests {
 
     #[test]
     fn codes_and_names_read_back() {
-        for code in 1..=14 {
+        for code in 1..=15 {
             let reason = Reason::from_code(code).unwrap();
             assert_eq!(reason.code(), code);
             assert_eq!(reason.as_str().parse(), Ok(reason));
             assert_eq!(serde_json::to_value(reason).unwrap(), reason.as_str());
             assert!(reason.final_state().is_final());
         }
-        assert_eq!(Reason::from_code(15), None);
+        assert_eq!(Reason::from_code(16), None);
         for state in STATES {
             assert_eq!(State::from_code(state.code()), Some(state));
             assert_eq!(serde_json::to_value(state).unwrap(), state.as_str());

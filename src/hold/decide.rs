@@ -80,11 +80,12 @@ fn hold(
     if let Err(fault) = row.check() {
         return plan.violation(&terms.source, fault);
     }
-    if let Some(reason) = refusal(row, input) {
+    if let Some(reason) = refusal(row, input, stamp) {
         return reject(input, reason, plan, stamp);
     }
     row.held += terms.amount.minor();
     row.version += 1;
+    row.velocity.count(terms.amount.minor(), stamp.at);
     if let Err(fault) = row.check() {
         unreachable!("a hold that was allowed breaks the row: {fault}");
     }
@@ -100,8 +101,9 @@ fn hold(
     Outcome::Emit(stamp.following(input, EventType::Held, None, Some(row)))
 }
 
-/// Why the source cannot hold the amount, if it cannot.
-fn refusal(row: &AccountRow, input: &Input) -> Option<Reason> {
+/// Why the source may not hold the amount, if it may not. What it may comes before what it can: who
+/// is over a limit learns nothing of the balance by asking on.
+fn refusal(row: &AccountRow, input: &Input, stamp: &Stamp) -> Option<Reason> {
     let amount = input.event.terms.amount;
     match row.status {
         AccountStatus::Closed => return Some(Reason::SourceClosed),
@@ -113,6 +115,9 @@ fn refusal(row: &AccountRow, input: &Input) -> Option<Reason> {
     }
     if row.currency != amount.currency() {
         return Some(Reason::CurrencyMismatch);
+    }
+    if !row.velocity.allows(amount.minor(), stamp.at) {
+        return Some(Reason::VelocityLimitExceeded);
     }
     // Neither can overflow: the row passed its check, and an amount is at most 10^15.
     let free_after = row.posted - row.held - amount.minor();

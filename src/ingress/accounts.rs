@@ -6,7 +6,7 @@
 use super::{Ingress, Refusal};
 use crate::domain::{
     AccountId, AccountKind, AccountRow, AccountStatus, Client, Currency, Shard, Timestamp,
-    format_minor,
+    Velocity, format_minor,
 };
 use crate::store::{
     AccountRecord, AccountSettings, Action, Actor, BalanceRow, StoreError, Tx, Work, expect_rows,
@@ -142,7 +142,11 @@ impl Ingress {
     }
 
     /// Runs work that may be done twice; once more where its COMMIT was not confirmed.
-    async fn settle<W: Work>(&self, shard: Shard, work: &W) -> Result<W::Output, Refusal> {
+    pub(super) async fn settle<W: Work>(
+        &self,
+        shard: Shard,
+        work: &W,
+    ) -> Result<W::Output, Refusal> {
         let store = self.context.store.as_ref();
         match transact(store, shard, work).await {
             Err(StoreError::CommitUnknown { .. }) => Ok(transact(store, shard, work).await?),
@@ -152,7 +156,7 @@ impl Ingress {
 
     /// Writes a balance to Redis behind the caller's back: what it misses expires there. It lasts
     /// half a second at most, and where Redis is silent its breaker ends it at once.
-    fn cache_balance(&self, balance: BalanceRow) {
+    pub(super) fn cache_balance(&self, balance: BalanceRow) {
         let context = self.context.clone();
         tokio::spawn(async move {
             let Some(cache) = &context.cache else { return };
@@ -221,6 +225,7 @@ fn new_record(request: &AccountRequest, now: Timestamp) -> AccountRecord {
             posted: 0,
             held: 0,
             version: 1,
+            velocity: Velocity::NONE,
         },
         metadata: metadata_text(&request.metadata),
         created_at: now,
@@ -323,7 +328,7 @@ fn standing(account: &AccountRecord) -> Value {
     })
 }
 
-fn checked(shard: Shard, row: &AccountRow) -> Result<(), StoreError> {
+pub(super) fn checked(shard: Shard, row: &AccountRow) -> Result<(), StoreError> {
     row.check().map_err(|fault| StoreError::Corrupt {
         shard,
         detail: format!("account {}: {fault}", row.id.masked()),

@@ -18,6 +18,7 @@ mod refused;
 mod request;
 mod reverse;
 mod submit;
+mod velocity;
 mod wait;
 
 pub use accounts::{AccountPatch, AccountRequest, Created, minted_account_id};
@@ -30,6 +31,7 @@ pub use queries::{
 pub use refused::{Refusals, Refused};
 pub use request::{Refusal, Submitted, TransferRequest};
 pub use reverse::ReversalRequest;
+pub use velocity::{VelocityChange, VelocityView};
 
 use crate::context::Context;
 use pressure::Pressure;

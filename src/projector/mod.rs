@@ -8,7 +8,7 @@
 use crate::broker::Topic;
 use crate::context::Context;
 use crate::domain::{
-    AccountId, AccountRow, AccountSnapshot, Event, EventType, Input, Outcome, Shard,
+    AccountId, AccountRow, AccountSnapshot, Event, EventType, Input, Outcome, Shard, Velocity,
 };
 use crate::roles::Role;
 use crate::store::{BalanceRow, StoreError};
@@ -120,6 +120,7 @@ fn projected(account: &AccountSnapshot) -> AccountRow {
         posted: account.posted,
         held: account.held,
         version: account.version,
+        velocity: Velocity::NONE,
     }
 }
 

@@ -35,7 +35,7 @@ pub use transact::{Work, transact};
 use crate::broker::Record;
 use crate::domain::{
     AccountId, AccountRow, Client, IdempotencyKey, Pivot, Plan, Shard, Suspicion, Timestamp,
-    TransferId,
+    TransferId, UsageChange, Velocity,
 };
 use crate::routing::ShardMap;
 use async_trait::async_trait;
@@ -140,7 +140,8 @@ pub trait Tx: CredentialsTx + OperationsTx + Send {
     /// Database time, read when the transaction began.
     fn now(&self) -> Timestamp;
 
-    /// Locks the decision rows in id order and reads them; ids without a row are left out.
+    /// Locks the decision rows in id order and reads them, with the velocity limits of those that
+    /// have some, which costs one statement more; ids without a row are left out.
     async fn lock_accounts(
         &mut self,
         ids: &BTreeSet<AccountId>,
@@ -167,7 +168,7 @@ pub trait Tx: CredentialsTx + OperationsTx + Send {
     /// Inserts ledger entries and REFUSED marks, all of them, or fails.
     async fn insert_entries(&mut self, entries: &[EntryRow]) -> Result<(), StoreError>;
 
-    /// Writes the accounts, transfers, entries and reversals of a plan with exact counts: where a
+    /// Writes the accounts, transfers, usage, entries and reversals of a plan with exact counts: where a
     /// count is not exact the transaction must be run again. That may be found out as late as at the
     /// COMMIT, as it may for what [`Tx::insert_transfers`] and [`Tx::insert_outbox`] run into.
     async fn write(&mut self, plan: &Plan) -> Result<(), StoreError>;
@@ -215,6 +216,17 @@ pub trait Tx: CredentialsTx + OperationsTx + Send {
     /// Writes status, overdraft limit, quarantine, metadata and the new version where the version
     /// is still the one before, and the projected balance with it.
     async fn write_settings(&mut self, settings: &AccountSettings) -> Result<u64, StoreError>;
+
+    /// Writes what is used of velocity limits.
+    async fn write_usage(&mut self, changes: &[UsageChange]) -> Result<u64, StoreError>;
+
+    /// Sets the velocity limits of an account in the place of those that it has, with what is used
+    /// of them. The account is locked, and its version raised by [`Tx::write_settings`].
+    async fn set_velocity(
+        &mut self,
+        account: &AccountId,
+        velocity: &Velocity,
+    ) -> Result<(), StoreError>;
 
     /// Sends what was not sent yet and commits. [`StoreError::CommitUnknown`] where the COMMIT was
     /// sent and not confirmed.
@@ -266,6 +278,9 @@ pub trait Store:
         shard: Shard,
         id: &AccountId,
     ) -> Result<Option<AccountRecord>, StoreError>;
+
+    /// The velocity limits of an account, with what was last used of them; none where there are none.
+    async fn velocity(&self, shard: Shard, id: &AccountId) -> Result<Velocity, StoreError>;
 
     /// Accounts of a shard in id order, after `after`.
     async fn accounts(

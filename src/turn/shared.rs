@@ -68,6 +68,7 @@ fn decide_all(
         whole.add(plan);
     }
     whole.accounts = Plan::account_changes(locked, &rows);
+    whole.usage = Plan::usage_changes(locked, &rows);
     (whole, outcomes)
 }
 

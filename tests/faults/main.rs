@@ -7,6 +7,7 @@ mod cli;
 mod crash;
 mod outages;
 mod promotion;
+mod velocity;
 
 #[allow(dead_code, reason = "the suite uses the rest")]
 #[path = "../suite/proxy.rs"]

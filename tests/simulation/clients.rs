@@ -5,6 +5,7 @@ use crate::fleet::Fleet;
 use crate::world::{State, World, pass};
 use holdfast::domain::{
     AccountId, AccountKind, AccountRow, AccountStatus, Currency, Money, Reason, Shard, TransferId,
+    Velocity,
 };
 use holdfast::ingress::{
     AccountPatch, Ingress, Refusal, ReversalRequest, Submitted, TransferRequest,
@@ -39,6 +40,7 @@ pub fn create(world: &World, id: &str, kind: AccountKind, code: &str, limit: i64
         posted: 0,
         held: 0,
         version: 1,
+        velocity: Velocity::NONE,
     };
     let shard = world.map.shard_of(&id);
     let mut state = world.lock();

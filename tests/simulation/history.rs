@@ -4,8 +4,9 @@ use crate::chaos;
 use crate::clients::{self, Caller};
 use crate::faults::{Counts, Faults};
 use crate::fleet::{Fleet, ROLES};
+use crate::limiter::Limiter;
 use crate::world::{Life, State, World, pass};
-use holdfast::domain::AccountRow;
+use holdfast::domain::{AccountRow, Reason};
 use holdfast::roles::Role;
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -83,7 +84,7 @@ pub fn run(seed: u64, readable: bool) -> Outcome {
         let partitions = 1 + dice.below(2) as u32;
         let made = World::new(seed, partitions, faults, readable);
         world = Some(made.clone());
-        live(&made, dice).await;
+        live(&made, dice, crate::dice::Dice::new(seed ^ 0x11_317)).await;
     });
     let Some(world) = world else {
         let violation = done.err().or(Some("no world".to_owned()));
@@ -104,7 +105,7 @@ pub fn run(seed: u64, readable: bool) -> Outcome {
     }
 }
 
-async fn live(world: &Arc<World>, mut dice: crate::dice::Dice) {
+async fn live(world: &Arc<World>, mut dice: crate::dice::Dice, mut limits: crate::dice::Dice) {
     let batch = *dice.pick(&[1, 3, 20, 50]);
     let fleet = Fleet::new(world, batch);
     let accounts = clients::accounts(world);
@@ -114,6 +115,10 @@ async fn live(world: &Arc<World>, mut dice: crate::dice::Dice) {
     }
     tokio::spawn(fleet.clone().supervise());
     let mut busy = Vec::new();
+    if limits.chance(2500) {
+        let limiter = Limiter { fleet: fleet.clone(), accounts: accounts.clone(), dice: limits };
+        busy.push(tokio::spawn(limiter.run()));
+    }
     for number in 0..1 + dice.below(3) {
         let (fleet, accounts) = (fleet.clone(), accounts.clone());
         let caller = Caller { fleet, accounts, name: format!("caller{number}"), number: 0 };
@@ -197,6 +202,9 @@ fn conclude(world: &World, state: &mut State) {
     let ends: Vec<&'static str> =
         state.auditor.transfers.values().map(|seen| seen.state.as_str()).collect();
     ends.into_iter().for_each(|end| state.counts.add(end));
+    let over = state.auditor.transfers.values();
+    let over = over.filter(|seen| seen.reason == Some(Reason::VelocityLimitExceeded)).count();
+    state.counts.add_many("over a velocity limit", over as u64);
     state.counts.add_many("port calls", state.calls / 2);
     state.counts.add_many("virtual seconds", world.elapsed().as_secs());
 }

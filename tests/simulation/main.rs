@@ -11,6 +11,7 @@ mod faults;
 mod fleet;
 mod gate;
 mod history;
+mod limiter;
 mod many;
 mod promotion;
 mod scenarios;

@@ -10,7 +10,7 @@ use crate::credit::Credits;
 use crate::domain::{
     AccountId, AccountKind, AccountRow, AccountStatus, ClaimKey, Client, Currency, Event,
     EventType, Input, Money, NewTransfer, Outcome, PivotDecision, RequestDetails, Shard, Terms,
-    TransferId,
+    TransferId, Velocity,
 };
 use crate::hold::Holds;
 use crate::projector::projections;
@@ -369,6 +369,7 @@ impl Work for MakeAccounts<'_> {
                 posted: 0,
                 held: 0,
                 version: 1,
+                velocity: Velocity::NONE,
             },
             metadata: "{}".to_owned(),
             created_at: tx.now(),

@@ -2,8 +2,8 @@
 
 use super::{NOW, Rows, currency, rows, transfer_id};
 use crate::domain::{
-    AccountKind, AccountRow, AccountStatus, Event, EventType, Input, MAX_AMOUNT, Money,
-    POSTED_LIMIT, Reason, RequestDetails, Terms,
+    AccountKind, AccountRow, AccountStatus, Allowance, Event, EventType, Input, Limit, MAX_AMOUNT,
+    Money, POSTED_LIMIT, Period, Reason, RequestDetails, Terms, Timestamp, Used, Velocity,
 };
 use proptest::prelude::*;
 
@@ -21,8 +21,9 @@ pub fn sound_row(id: &'static str) -> impl Strategy<Value = AccountRow> {
     let code = prop_oneof![9 => Just("USD"), 1 => Just("EUR")];
     let quarantined = proptest::bool::weighted(0.05);
     let money = (any_posted(), any_sum(), any_sum());
-    (kind, status, code, quarantined, money, 1_i64..1_000_000).prop_map(
-        move |(kind, status, code, quarantined, (posted, held, slack), version)| {
+    let counted = (1_i64..1_000_000, any_velocity());
+    (kind, status, code, quarantined, money, counted).prop_map(
+        move |(kind, status, code, quarantined, (posted, held, slack), (version, velocity))| {
             let held = held.min(posted.saturating_add(POSTED_LIMIT));
             AccountRow {
                 id: id.parse().unwrap(),
@@ -34,9 +35,28 @@ pub fn sound_row(id: &'static str) -> impl Strategy<Value = AccountRow> {
                 posted,
                 held,
                 version,
+                velocity,
             }
         },
     )
+}
+
+/// Mostly none; limits that a batch meets, with something used before, now, or by a later clock.
+fn any_velocity() -> impl Strategy<Value = Velocity> {
+    let most = |most: i64| proptest::option::of(0..most);
+    let used = (-1_i64..=1, 0_i64..4, 0_i64..300);
+    let limit = (proptest::sample::select(Period::ALL.to_vec()), most(8), most(600), used);
+    let limits = proptest::collection::vec(limit, 1..3).prop_map(|limits| {
+        let mut velocity = Velocity::NONE;
+        for (period, max_count, max_amount, (windows, count, amount)) in limits {
+            let Some(limit) = Limit::new(max_count, max_amount) else { continue };
+            let day = 86_400_000_000;
+            let window = period.window(Timestamp::from_micros(NOW.micros() + windows * day));
+            velocity.insert(period, Allowance { limit, used: Used { window, count, amount } });
+        }
+        velocity
+    });
+    prop_oneof![3 => Just(Velocity::NONE), 1 => limits]
 }
 
 /// Rows of some of the accounts that batches name; others do not exist.
@@ -79,7 +99,7 @@ pub fn any_batch(kind: EventType) -> impl Strategy<Value = Vec<Input>> {
 
 /// Any reason to refuse a transfer.
 pub fn any_reason() -> impl Strategy<Value = Reason> {
-    (1_i64..=14).prop_map(|code| Reason::from_code(code).unwrap())
+    (1_i64..=15).prop_map(|code| Reason::from_code(code).unwrap())
 }
 
 /// Any event that a step may publish.

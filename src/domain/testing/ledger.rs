@@ -1,10 +1,10 @@
 //! The plainest ledger there is: one account at a time, one transfer at a time, in numbers that
 //! cannot overflow. It knows no batches, no events and no retries.
 
-use super::Rows;
+use super::{NOW, Rows};
 use crate::domain::{
-    AccountChange, AccountId, AccountKind, AccountRow, AccountSnapshot, AccountStatus, Reason,
-    Terms,
+    AccountChange, AccountId, AccountKind, AccountRow, AccountSnapshot, AccountStatus, Period,
+    Reason, Terms, Timestamp, UsageChange, Used,
 };
 use std::collections::HashMap;
 
@@ -23,6 +23,8 @@ struct Account {
     posted: i128,
     held: i128,
     version: i64,
+    /// What it was allowed to hold since the ledger was opened.
+    holds: Vec<i128>,
 }
 
 impl Ledger {
@@ -33,6 +35,7 @@ impl Ledger {
             posted: row.posted.into(),
             held: row.held.into(),
             version: row.version,
+            holds: Vec::new(),
         };
         Self { accounts: rows.iter().map(|(id, row)| (id.clone(), account(row))).collect() }
     }
@@ -50,9 +53,11 @@ impl Ledger {
             (settings.status == AccountStatus::Frozen, Reason::SourceFrozen),
             (settings.quarantined, Reason::AccountQuarantined),
             (settings.currency != terms.amount.currency(), Reason::CurrencyMismatch),
+            (source.is_over_a_limit(amount), Reason::VelocityLimitExceeded),
             (customer && left < -i128::from(settings.overdraft_limit), Reason::InsufficientFunds),
             (left < -BOUND, Reason::BalanceLimit),
         ])?;
+        source.holds.push(amount);
         Ok(source.change(0, amount))
     }
 
@@ -108,7 +113,51 @@ impl Ledger {
     }
 }
 
+impl Ledger {
+    /// What is used of limits now, in order; those of accounts that held nothing are left out.
+    pub fn usage_since(&self, before: &Rows) -> Vec<UsageChange> {
+        let held = before.values().filter(|row| !self.accounts[&row.id].holds.is_empty());
+        held.flat_map(|row| {
+            self.accounts[&row.id].used().into_iter().map(|(period, window, count, amount)| {
+                let amount = i64::try_from(amount).unwrap();
+                let used = Used { window, count: i64::try_from(count).unwrap(), amount };
+                UsageChange { account: row.id.clone(), period, used }
+            })
+        })
+        .collect()
+    }
+}
+
 impl Account {
+    /// Of each limit: the window, and what was held in it, by the time of these tests.
+    fn used(&self) -> Vec<(Period, Timestamp, usize, i128)> {
+        let limits = self.settings.velocity.iter();
+        limits
+            .map(|(period, kept)| {
+                let length = match period {
+                    Period::Minute => 60,
+                    Period::Hour => 60 * 60,
+                    Period::Day => 24 * 60 * 60,
+                } * 1_000_000;
+                let now = Timestamp::from_micros(NOW.micros() / length * length);
+                let over = kept.used.window < now;
+                let before = if over { (0, 0) } else { (kept.used.count, kept.used.amount) };
+                let count = usize::try_from(before.0).unwrap() + self.holds.len();
+                let amount = i128::from(before.1) + self.holds.iter().sum::<i128>();
+                (period, kept.used.window.max(now), count, amount)
+            })
+            .collect()
+    }
+
+    fn is_over_a_limit(&self, amount: i128) -> bool {
+        let limits = self.settings.velocity.iter().map(|(_, kept)| kept.limit);
+        limits.zip(self.used()).any(|(limit, (_, _, count, sum))| {
+            let most = limit.max_count().map(|most| usize::try_from(most).unwrap());
+            most.is_some_and(|most| count + 1 > most)
+                || limit.max_amount().is_some_and(|most| sum + amount > i128::from(most))
+        })
+    }
+
     fn change(&mut self, posted: i128, held: i128) -> AccountSnapshot {
         self.posted += posted;
         self.held += held;

@@ -10,7 +10,7 @@ pub use ledger::Ledger;
 use super::{
     AccountId, AccountKind, AccountRow, AccountSnapshot, AccountStatus, Cause, ClusterId, Currency,
     DeadReason, Event, EventType, Generation, Input, Money, Outcome, Reason, Slot, StageWrite,
-    Stamp, State, Terms, Timestamp, TransferId, TransferRow,
+    Stamp, State, Terms, Timestamp, TransferId, TransferRow, Velocity,
 };
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -48,6 +48,7 @@ pub fn account(id: &str, posted: i64) -> AccountRow {
         posted,
         held: 0,
         version: 7,
+        velocity: Velocity::NONE,
     }
 }
 

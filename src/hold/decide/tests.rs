@@ -6,13 +6,16 @@ use crate::domain::testing::{
     ended, held, holding, input, inputs, moved, requested, reversing, rows, says, sound_row,
     sound_rows, stamp, stored, terms,
 };
-use crate::domain::{AccountSnapshot, Cause, MAX_AMOUNT, Money};
+use crate::domain::{AccountSnapshot, Allowance, Cause, MAX_AMOUNT, Money};
 use proptest::prelude::*;
+
+mod velocity;
 
 fn decide_now(batch: &[Input], accounts: &Rows, stored: Option<&Stored>) -> Plan {
     let mut now = accounts.clone();
     let mut plan = decide(batch, &mut now, stored, &stamp(), HOLD_TIMEOUT);
     plan.accounts = Plan::account_changes(accounts, &now);
+    plan.usage = Plan::usage_changes(accounts, &now);
     plan
 }
 
@@ -85,6 +88,7 @@ proptest! {
         }
         prop_assert_eq!(plan, Plan {
             accounts: ledger.changes_since(&accounts),
+            usage: ledger.usage_since(&accounts),
             transfers: moves,
             reversed: given_back,
             outcomes,
@@ -106,6 +110,12 @@ proptest! {
                 prop_assert_eq!(row.version, change.version_before);
                 (row.posted, row.held, row.version) = (change.posted, change.held, change.version);
             }
+            for change in &part.usage {
+                let row = now.get_mut(&change.account).unwrap();
+                let kept = row.velocity.iter().find(|(period, _)| *period == change.period);
+                let (period, kept) = kept.unwrap();
+                row.velocity.insert(period, Allowance { used: change.used, ..kept });
+            }
             parts.transfers.extend(part.transfers);
             parts.outcomes.extend(part.outcomes);
             for (original, back) in part.reversed {
@@ -113,6 +123,7 @@ proptest! {
             }
         }
         parts.accounts = Plan::account_changes(&accounts, &now);
+        parts.usage = Plan::usage_changes(&accounts, &now);
         prop_assert_eq!(whole, parts);
     }
 

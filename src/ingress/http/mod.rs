@@ -14,6 +14,7 @@ mod guard;
 mod headers;
 mod histories;
 mod json;
+mod limits;
 mod observe;
 mod operations;
 mod params;
@@ -25,6 +26,7 @@ mod transfers;
 
 pub use answers::{AccountAnswer, BalanceAnswer, TimelineAnswer, TransferAnswer};
 pub use extras::{DependencyStatus, Health, HttpExtras, Readiness};
+pub use limits::LimitsAnswer;
 pub use params::{Position, cursor, decode as position};
 pub use permissions::{About, Need, PERMISSIONS, Permission};
 pub use problem::Problem;
@@ -83,6 +85,7 @@ pub fn router(
     let (routes, mut openapi) = OpenApiRouter::with_openapi(Description::openapi())
         .merge(accounts::routes())
         .merge(histories::routes())
+        .merge(limits::routes())
         .merge(transfers::routes())
         .merge(batches::routes())
         .merge(compatibility::routes())

@@ -1,7 +1,7 @@
 //! Parts of the OpenAPI document that types do not say by themselves: patterns, names, errors.
 
 use super::problem::Code;
-use crate::domain::{AccountKind, AccountStatus, Reason};
+use crate::domain::{AccountKind, AccountStatus, Period, Reason};
 use std::collections::BTreeMap;
 use utoipa::IntoResponses;
 use utoipa::openapi::extensions::Extensions;
@@ -83,6 +83,11 @@ pub fn reason() -> Object {
     nullable(string().enum_values(Some(reasons.chain([serde_json::Value::Null]))))
 }
 
+/// The periods of velocity limits.
+pub fn period() -> Object {
+    names(Period::ALL.map(Period::as_str)).build()
+}
+
 /// Debit or credit.
 pub fn entry_direction() -> Object {
     names(["debit", "credit"]).build()
@@ -116,6 +121,9 @@ error_sets! {
     /// Errors of changing an account's limit or metadata.
     PatchAccountErrors = [InvalidRequest, AccountNotFound, AccountClosed, LimitInUse,
         BodyTooLarge, UnsupportedMediaType, ShardUnavailable, OutcomeUnknown];
+    /// Errors of setting velocity limits.
+    SetLimitsErrors = [InvalidRequest, AccountNotFound, AccountClosed, BodyTooLarge,
+        UnsupportedMediaType, ShardUnavailable, OutcomeUnknown];
     /// Errors of freezing and unfreezing.
     FreezeErrors = [InvalidRequest, AccountNotFound, AccountClosed, BodyTooLarge,
         ShardUnavailable, OutcomeUnknown];

@@ -180,6 +180,7 @@ fn refusing_stage(reason: Reason, deciding: &'static str) -> &'static str {
         | Reason::DestinationClosed
         | Reason::CurrencyMismatch
         | Reason::BalanceLimit
-        | Reason::AccountQuarantined => deciding,
+        | Reason::AccountQuarantined
+        | Reason::VelocityLimitExceeded => deciding,
     }
 }

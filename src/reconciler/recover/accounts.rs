@@ -8,7 +8,9 @@
 use super::RecoverError;
 use super::report::{Finding, Report};
 use crate::context::Context;
-use crate::domain::{AccountKind, AccountRow, AccountSnapshot, AccountStatus, Shard, format_minor};
+use crate::domain::{
+    AccountKind, AccountRow, AccountSnapshot, AccountStatus, Shard, Velocity, format_minor,
+};
 use crate::store::{
     AccountRecord, AccountSettings, BalanceRow, StoreError, Tx, Work, expect_rows, transact,
 };
@@ -96,6 +98,7 @@ async fn create(tx: &mut dyn Tx, snapshot: &AccountSnapshot) -> Result<AccountRo
         posted: 0,
         held: 0,
         version: 1,
+        velocity: Velocity::NONE,
     };
     let (metadata, created_at) = ("{}".to_owned(), tx.now());
     let record = AccountRecord { row: row.clone(), metadata, created_at, owner: None };
@@ -135,7 +138,7 @@ fn finding(shard: Shard, row: &AccountRow, change: &Change) -> Option<Finding> {
     let (what, amount) = match change {
         Change::Raised => return None,
         Change::Created => (
-            "an account was lost and made again from an event, without its metadata",
+            "an account was lost and made again from an event, without its metadata and velocity limits",
             format!("limit {}", format_minor(row.overdraft_limit, row.currency)),
         ),
         Change::Settings { status, limit } => (

@@ -10,7 +10,7 @@ use crate::broker::envelope;
 use crate::context::Context;
 use crate::domain::{
     AccountChange, AccountKind, AccountRow, Cause, Entry, EntryRow, Event, EventType, NewTransfer,
-    PivotDecision, Reason, StageWrite, State, Terms,
+    PivotDecision, Reason, StageWrite, State, Terms, Timestamp, UsageChange,
 };
 use crate::store::{AccountSettings, StoreError, Tx, Work, expect_rows};
 use async_trait::async_trait;
@@ -140,6 +140,11 @@ impl WriteSource<'_> {
             written = Written::LimitRaised(settings.row.overdraft_limit - row.overdraft_limit);
         }
         expect_rows(tx.shard(), "accounts", 1, tx.write_accounts(&[change]).await?)?;
+        let usage = counted(row, terms.amount.minor(), tx.now());
+        if !usage.is_empty() {
+            let written = tx.write_usage(&usage).await?;
+            expect_rows(tx.shard(), "velocity limits", usage.len(), written)?;
+        }
         let deadline = tx.now().plus(self.context.policy.hold_timeout);
         let write =
             StageWrite { hold_deadline: Some(deadline), ..stage(terms, State::Held, None, tx) };
@@ -244,6 +249,13 @@ fn held_again(
     Ok((raised, change(version_before, &after)))
 }
 
+/// A hold that was lost counts again, however much the limits say: it was within them once.
+fn counted(row: &AccountRow, amount: i64, at: Timestamp) -> Vec<UsageChange> {
+    let mut after = row.clone();
+    after.velocity.count(amount, at);
+    UsageChange::between(row, &after)
+}
+
 fn change(version_before: i64, after: &AccountRow) -> AccountChange {
     AccountChange {
         id: after.id.clone(),
@@ -257,7 +269,8 @@ fn change(version_before: i64, after: &AccountRow) -> AccountChange {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::testing::{account, holding, terms};
+    use crate::domain::testing::{NOW, account, holding, terms};
+    use crate::domain::{Limit, Period, Velocity};
 
     #[test]
     fn a_hold_that_fits_leaves_the_limit() {
@@ -280,6 +293,16 @@ mod tests {
         let external = AccountRow { kind: AccountKind::External, ..account("e", -500) };
         let (raised, change) = held_again(&external, 90).unwrap();
         assert_eq!((raised, change.held, change.version), (None, 90, 8));
+    }
+
+    #[test]
+    fn a_hold_that_is_made_again_counts_whatever_the_limit_says() {
+        let limit = Limit::new(Some(0), None).unwrap();
+        let velocity = Velocity::NONE.limited_to(&[(Period::Hour, limit)].into());
+        let limited = AccountRow { velocity, ..holding("a", 100, 30) };
+        let [change] = &counted(&limited, 70, NOW)[..] else { panic!("one limit") };
+        assert_eq!((change.used.count, change.used.amount), (1, 70));
+        assert_eq!(counted(&holding("a", 100, 30), 70, NOW), []);
     }
 
     #[test]

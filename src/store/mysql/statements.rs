@@ -4,8 +4,8 @@
 //! tables are. Only the table that is meant is locked (`OF`).
 
 use crate::store::sql::columns::{
-    account_columns, entry_columns, identity_columns, source_fact_columns, transfer_columns,
-    transfer_record_columns,
+    account_columns, allowance_columns, entry_columns, identity_columns, source_fact_columns,
+    transfer_columns, transfer_record_columns,
 };
 use crate::store::sql::statements::Statements;
 
@@ -66,9 +66,33 @@ pub(super) const STATEMENTS: Statements = Statements {
     lock_accounts: concat!(
         "SELECT ",
         account_columns!(),
-        " FROM ",
+        ", a.limited FROM ",
         batch!(id id 0),
         " STRAIGHT_JOIN account_mst a FORCE INDEX (PRIMARY) ON a.id = v.id FOR UPDATE OF a"
+    ),
+    velocity: concat!(
+        "SELECT ",
+        allowance_columns!(),
+        " FROM ",
+        batch!(id id 0),
+        " STRAIGHT_JOIN velocity_limits l FORCE INDEX (PRIMARY) ON l.account_id = v.id"
+    ),
+    write_usage: concat!(
+        "UPDATE ",
+        batch!(id id 0, period int 1, window_start int 2, used_count int 3, used_amount int 4),
+        " STRAIGHT_JOIN velocity_limits l FORCE INDEX (PRIMARY) ON l.account_id = v.id \
+         AND l.period = v.period \
+         SET l.window_start = v.window_start, l.used_count = v.used_count, \
+         l.used_amount = v.used_amount"
+    ),
+    insert_velocity: concat!(
+        "INSERT INTO velocity_limits (account_id, period, max_count, max_amount, window_start, \
+         used_count, used_amount) SELECT v.id, v.period, v.max_count, v.max_amount, \
+         v.window_start, v.used_count, v.used_amount FROM ",
+        batch!(
+            id id 0, period int 1, max_count int 2, max_amount int 3, window_start int 4,
+            used_count int 5, used_amount int 6
+        )
     ),
     write_accounts: concat!(
         "UPDATE ",

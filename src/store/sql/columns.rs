@@ -13,6 +13,13 @@ macro_rules! account_columns {
     };
 }
 
+macro_rules! allowance_columns {
+    () => {
+        "l.account_id, l.period, l.max_count, l.max_amount, l.window_start, l.used_count, \
+         l.used_amount"
+    };
+}
+
 macro_rules! balance_columns {
     () => {
         "b.account_id, b.currency, b.kind, b.status, 0, b.overdraft_limit, b.posted, b.held, \
@@ -55,6 +62,6 @@ macro_rules! source_fact_columns {
 }
 
 pub(in crate::store) use {
-    account_columns, balance_columns, entry_columns, identity_columns, source_fact_columns,
-    transfer_columns, transfer_record_columns,
+    account_columns, allowance_columns, balance_columns, entry_columns, identity_columns,
+    source_fact_columns, transfer_columns, transfer_record_columns,
 };

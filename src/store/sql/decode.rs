@@ -3,8 +3,8 @@
 use super::credentials::owner;
 use super::row::Row;
 use crate::domain::{
-    AccountKind, AccountRow, AccountStatus, Cause, Currency, Entry, EntryRow, Money, Reason, Side,
-    State, Terms, TransferId, TransferRow,
+    AccountId, AccountKind, AccountRow, AccountStatus, Allowance, Cause, Currency, Entry, EntryRow,
+    Limit, Money, Period, Reason, Side, State, Terms, TransferId, TransferRow, Used, Velocity,
 };
 use crate::store::{
     AccountRecord, BalanceRow, Claim, ClaimKey, SourceFact, StoreError, TransferRecord,
@@ -21,7 +21,21 @@ pub(super) fn account(row: &mut Row) -> Result<AccountRow, StoreError> {
         posted: row.int()?,
         held: row.int()?,
         version: row.int()?,
+        velocity: Velocity::NONE,
     })
+}
+
+/// A row that was locked, and whether it has velocity limits, which are read apart.
+pub(super) fn locked_account(row: &mut Row) -> Result<(AccountRow, bool), StoreError> {
+    Ok((account(row)?, row.flag()?))
+}
+
+pub(super) fn allowance(row: &mut Row) -> Result<(AccountId, Period, Allowance), StoreError> {
+    let (account, period) = (row.parse()?, row.coded(Period::from_code)?);
+    let limit = Limit::new(row.opt_int()?, row.opt_int()?);
+    let limit = limit.ok_or_else(|| row.corrupt("a velocity limit that limits nothing"))?;
+    let used = Used { window: row.time()?, count: row.int()?, amount: row.int()? };
+    Ok((account, period, Allowance { limit, used }))
 }
 
 pub(super) fn account_record(row: &mut Row) -> Result<AccountRecord, StoreError> {

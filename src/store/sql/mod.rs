@@ -26,6 +26,7 @@ mod stages;
 pub mod statements;
 mod store;
 mod tx;
+mod velocity;
 
 pub use driver::{Arg, Driver, Hex};
 use link::Link;

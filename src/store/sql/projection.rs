@@ -2,7 +2,7 @@
 
 use super::driver::{Arg, Driver};
 use super::{SqlStore, decode, statements};
-use crate::domain::{AccountId, AccountRow, Shard};
+use crate::domain::{AccountId, AccountRow, Shard, Velocity};
 use crate::store::{BalanceRow, StoreError};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -106,6 +106,7 @@ fn compare(account: AccountRow, row: &mut super::Row) -> Result<Option<Behind>, 
         posted: row.int()?,
         held: row.int()?,
         version: row.int()?,
+        velocity: Velocity::NONE,
     };
     debug_assert_eq!(id, account.id.as_str());
     let ahead = (projected.version > account.version).then_some(projected.version);

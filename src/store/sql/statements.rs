@@ -2,8 +2,8 @@
 //! its own words. A batch is always the first argument.
 
 use super::columns::{
-    account_columns, balance_columns, entry_columns, identity_columns, source_fact_columns,
-    transfer_columns,
+    account_columns, allowance_columns, balance_columns, entry_columns, identity_columns,
+    source_fact_columns, transfer_columns,
 };
 
 /// Texts that differ between the databases.
@@ -22,8 +22,14 @@ pub struct Statements {
     /// 1 where a confirmed commit survives the loss of its server.
     pub keeps_commits: &'static str,
 
-    /// Locks decision rows in the order of the batch and reads them.
+    /// Locks decision rows in the order of the batch and reads them, and whether they are limited.
     pub lock_accounts: &'static str,
+    /// Velocity limits of accounts, with what is used of them.
+    pub velocity: &'static str,
+    /// What is used of them.
+    pub write_usage: &'static str,
+    /// New velocity limits.
+    pub insert_velocity: &'static str,
     /// Money and version, where the version is the one before.
     pub write_accounts: &'static str,
     /// Sets the mark and raises the version of those not yet quarantined.
@@ -175,6 +181,14 @@ pub(super) const DECISION_ROWS: &str = concat!(
 pub(super) const WRITE_SETTINGS: &str = "UPDATE account_mst SET status = ?, quarantined = ?, \
     overdraft_limit = ?, metadata = COALESCE(?, metadata), owner = COALESCE(?, owner), version = ? \
     WHERE id = ? AND version = ?";
+
+pub(super) const VELOCITY: &str =
+    concat!("SELECT ", allowance_columns!(), " FROM velocity_limits l WHERE l.account_id = ?");
+
+pub(super) const FORGET_VELOCITY: &str = "DELETE FROM velocity_limits WHERE account_id = ?";
+
+/// Under the lock of the row, so that nobody finds limits without the flag.
+pub(super) const SET_LIMITED: &str = "UPDATE account_mst SET limited = ? WHERE id = ?";
 
 pub(super) const BALANCE: &str =
     concat!("SELECT ", balance_columns!(), " FROM balances b WHERE b.account_id = ?");

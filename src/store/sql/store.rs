@@ -3,7 +3,9 @@
 use super::driver::{Arg, Driver, unavailable};
 use super::row::Row;
 use super::{SqlStore, bound_at, decode, id_arg, outbox, statements, transfer_batch};
-use crate::domain::{AccountId, Client, EntryRow, IdempotencyKey, Shard, Timestamp, TransferId};
+use crate::domain::{
+    AccountId, Client, EntryRow, IdempotencyKey, Shard, Timestamp, TransferId, Velocity,
+};
 use crate::routing::ShardMap;
 use crate::store::transact::again;
 use crate::store::{
@@ -59,6 +61,15 @@ impl<D: Driver> Store for SqlStore<D> {
     ) -> Result<Option<AccountRecord>, StoreError> {
         let rows = self.read(shard, statements::ACCOUNT, &[id.as_str().into()]).await?;
         decode::first(rows, decode::account_record)
+    }
+
+    async fn velocity(&self, shard: Shard, id: &AccountId) -> Result<Velocity, StoreError> {
+        let rows = self.read(shard, statements::VELOCITY, &[id.as_str().into()]).await?;
+        let mut velocity = Velocity::NONE;
+        for (_, period, allowance) in decode::all(rows, decode::allowance)? {
+            velocity.insert(period, allowance);
+        }
+        Ok(velocity)
     }
 
     async fn accounts(

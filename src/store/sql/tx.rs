@@ -4,11 +4,11 @@ use super::driver::{Arg, Driver, Hex};
 use super::late::{Late, script};
 use super::link::Link;
 use super::row::Row;
-use super::{decode, operations, outbox, projection, stages, statements, transfer_batch};
+use super::{decode, operations, outbox, projection, stages, statements, transfer_batch, velocity};
 use crate::broker::Record;
 use crate::domain::{
     AccountChange, AccountId, AccountRow, Client, ClusterId, EntryRow, Pivot, Plan, Shard,
-    StageWrite, State, Suspicion, Timestamp, TransferId, TransferRow,
+    StageWrite, State, Suspicion, Timestamp, TransferId, TransferRow, UsageChange, Velocity,
 };
 use crate::routing::slot_of;
 use crate::store::{
@@ -128,7 +128,7 @@ impl<D: Driver> SqlTx<D> {
     }
 
     /// The rows of a batch statement; none for an empty batch.
-    async fn fetch_batch<R: Serialize + Send>(
+    pub async fn fetch_batch<R: Serialize + Send>(
         &mut self,
         sql: &'static str,
         rows: Vec<R>,
@@ -173,8 +173,14 @@ impl<D: Driver> Tx for SqlTx<D> {
         &mut self,
         ids: &BTreeSet<AccountId>,
     ) -> Result<BTreeMap<AccountId, AccountRow>, StoreError> {
-        let rows = self.fetch_batch(D::STATEMENTS.lock_accounts, account_ids(ids)).await?;
-        decode::keyed(rows, decode::account, |row| row.id.clone())
+        let found = self.fetch_batch(D::STATEMENTS.lock_accounts, account_ids(ids)).await?;
+        let (mut rows, mut limited) = (BTreeMap::new(), Vec::new());
+        for (row, is_limited) in decode::all(found, decode::locked_account)? {
+            limited.extend(is_limited.then(|| row.id.clone()));
+            rows.insert(row.id.clone(), row);
+        }
+        self.read_velocity(&mut rows, &limited).await?;
+        Ok(rows)
     }
 
     async fn write_accounts(&mut self, changes: &[AccountChange]) -> Result<u64, StoreError> {
@@ -230,6 +236,8 @@ impl<D: Driver> Tx for SqlTx<D> {
         }
         let accounts = change_columns(&plan.accounts);
         self.update_batch_late("accounts", texts.write_accounts, accounts).await?;
+        let usage = velocity::usage_columns(&plan.usage);
+        self.update_batch_late("velocity limits", texts.write_usage, usage).await?;
         let entries = entries_columns(&plan.entries);
         self.insert_batch_late(texts.insert_entries, entries).await?;
         let reversed = plan.reversed.iter().map(|(id, change)| (Hex::from(*id), *change)).collect();
@@ -341,6 +349,19 @@ impl<D: Driver> Tx for SqlTx<D> {
             self.project(&[BalanceRow { row: row.clone(), as_of: self.now }]).await?;
         }
         Ok(written)
+    }
+
+    async fn write_usage(&mut self, changes: &[UsageChange]) -> Result<u64, StoreError> {
+        let rows = velocity::usage_columns(changes);
+        self.execute_batch(D::STATEMENTS.write_usage, rows).await
+    }
+
+    async fn set_velocity(
+        &mut self,
+        account: &AccountId,
+        velocity: &Velocity,
+    ) -> Result<(), StoreError> {
+        self.replace_velocity(account, velocity).await
     }
 
     async fn commit(self: Box<Self>) -> Result<(), StoreError> {

@@ -3,8 +3,8 @@
 
 use super::batch::{batch, one_of};
 use crate::store::sql::columns::{
-    account_columns, entry_columns, identity_columns, source_fact_columns, transfer_columns,
-    transfer_record_columns,
+    account_columns, allowance_columns, entry_columns, identity_columns, source_fact_columns,
+    transfer_columns, transfer_record_columns,
 };
 use crate::store::sql::statements::Statements;
 
@@ -23,9 +23,32 @@ pub(super) const STATEMENTS: Statements = Statements {
     lock_accounts: concat!(
         "SELECT ",
         account_columns!(),
-        " FROM ",
+        ", a.limited FROM ",
         batch!(id 1),
         " CROSS JOIN account_mst a ON a.id = v.id"
+    ),
+    velocity: concat!(
+        "SELECT ",
+        allowance_columns!(),
+        " FROM ",
+        batch!(id 1),
+        " CROSS JOIN velocity_limits l ON l.account_id = v.id"
+    ),
+    // Held together and kept from an index of its own as in `advance_transfers`.
+    write_usage: concat!(
+        "UPDATE velocity_limits AS l SET window_start = w.window_start, \
+         used_count = w.used_count, used_amount = w.used_amount FROM (SELECT * FROM ",
+        batch!(id 1, period 2, window_start 3, used_count 4, used_amount 5),
+        " LIMIT -1) AS w WHERE l.account_id = +w.id AND l.period = +w.period"
+    ),
+    insert_velocity: concat!(
+        "INSERT INTO velocity_limits (account_id, period, max_count, max_amount, window_start, \
+         used_count, used_amount) SELECT v.id, v.period, v.max_count, v.max_amount, \
+         v.window_start, v.used_count, v.used_amount FROM ",
+        batch!(
+            id 1, period 2, max_count 3, max_amount 4, window_start 5,
+            used_count 6, used_amount 7
+        )
     ),
     write_accounts: concat!(
         "UPDATE account_mst SET posted = v.posted, held = v.held, version = v.version FROM ",
@@ -409,8 +432,11 @@ mod tests {
     use sqlx::{AssertSqlSafe, ConnectOptions, Row};
 
     /// Texts whose cost must not grow with the tables.
-    const QUICK: [&str; 36] = [
+    const QUICK: [&str; 39] = [
         STATEMENTS.lock_accounts,
+        STATEMENTS.velocity,
+        STATEMENTS.write_usage,
+        STATEMENTS.insert_velocity,
         STATEMENTS.write_accounts,
         STATEMENTS.quarantine,
         STATEMENTS.account_records,

@@ -38,7 +38,8 @@ impl Auditor {
         }
         let steps = after.version - before.version;
         let other = i64::from(before.status != after.status)
-            .max(i64::from(before.overdraft_limit != after.overdraft_limit));
+            .max(i64::from(before.overdraft_limit != after.overdraft_limit))
+            .max(i64::from(moves.limited.contains(id)));
         if steps != moved + other {
             return Err(format!(
                 "invariant 2: account {id} went from version {} to {} in {moved} transfers",

@@ -28,6 +28,7 @@ impl Auditor {
             pivots += tables.entries.keys().filter(|(_, side)| *side == Side::Credit).count();
             self.same_transfers(shard, tables)?;
             self.same_accounts(shard, tables)?;
+            self.same_velocity(tables)?;
         }
         let counts = (self.transfers.len(), self.accounts.len(), self.pivots.len());
         if (transfers, accounts, pivots) != counts {

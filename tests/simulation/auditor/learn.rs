@@ -15,6 +15,7 @@ impl Auditor {
         self.recovered = true;
         for (shard, tables) in (0..).map(Shard).zip(tables) {
             self.learn_shard(shard, tables, &before.transfers);
+            self.learn_velocity(tables);
         }
         for (id, (pivot, _)) in &self.pivots {
             if let Some(seen) = self.transfers.get(id)

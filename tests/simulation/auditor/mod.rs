@@ -7,6 +7,7 @@ mod end;
 mod events;
 mod learn;
 mod transfers;
+mod velocity;
 
 use crate::store::Changes;
 use holdfast::domain::{
@@ -70,6 +71,8 @@ pub struct Auditor {
     posted: BTreeMap<Currency, i128>,
     in_flight: BTreeMap<Currency, i128>,
     snapshots: BTreeMap<(AccountId, i64), Snapshot>,
+    /// What accounts that have velocity limits have used of them.
+    velocity: BTreeMap<AccountId, velocity::Limits>,
     /// Accepted transfers of each source, in order.
     of_source: BTreeMap<AccountId, Vec<TransferId>>,
     /// What is published now is a copy of what was: it says nothing.
@@ -91,6 +94,8 @@ struct Moves {
     credits: BTreeMap<AccountId, u32>,
     settled: BTreeMap<AccountId, u32>,
     touched: BTreeSet<AccountId>,
+    /// Those whose velocity limits were changed.
+    limited: BTreeSet<AccountId>,
 }
 
 impl Auditor {
@@ -119,6 +124,7 @@ impl Auditor {
         }
         self.entered(shard, Side::Debit, changes, &mut moves)?;
         self.decided_in_order(changes)?;
+        self.spent(changes, &mut moves)?;
         for (before, after) in &changes.accounts {
             moves.touched.insert(after.id.clone());
             self.account(shard, before.as_ref(), after, changes, &moves)?;

@@ -6,3 +6,4 @@ mod promotions;
 mod races;
 mod stage;
 mod standstill;
+mod velocity;

@@ -7,7 +7,7 @@ use crate::gate::Gate;
 use async_trait::async_trait;
 use holdfast::domain::{
     AccountId, ClaimKey, Client, EntryRow, IdempotencyKey, Shard, Side, StuckTransfer, Timestamp,
-    TransferId,
+    TransferId, Velocity,
 };
 use holdfast::routing::ShardMap;
 use holdfast::store::{
@@ -95,6 +95,11 @@ impl Store for SimStore {
         id: &AccountId,
     ) -> Result<Option<AccountRecord>, StoreError> {
         self.read("account", shard, |tables| tables.accounts.get(id).cloned()).await
+    }
+
+    async fn velocity(&self, shard: Shard, id: &AccountId) -> Result<Velocity, StoreError> {
+        let find = |tables: &Tables| tables.velocity.get(id).cloned().unwrap_or_default();
+        self.read("velocity", shard, find).await
     }
 
     async fn accounts(

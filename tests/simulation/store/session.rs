@@ -6,6 +6,7 @@ use crate::gate::{Gate, Trouble};
 use crate::world::pass;
 use holdfast::domain::{
     AccountId, AccountRow, EntryRow, Shard, Side, StageWrite, State, Timestamp, TransferId,
+    Velocity,
 };
 use holdfast::store::{AccountRecord, BalanceRow, Constraint, StoreError, TransferRecord};
 use std::time::Duration;
@@ -135,6 +136,14 @@ impl SimTx {
     pub fn account(&self, id: &AccountId) -> Option<AccountRecord> {
         self.staged.accounts.get(id).cloned().or_else(|| {
             self.gate.world.lock().database(self.shard).tables.accounts.get(id).cloned()
+        })
+    }
+
+    /// Its velocity limits.
+    pub fn velocity(&self, id: &AccountId) -> Velocity {
+        self.staged.velocity.get(id).cloned().unwrap_or_else(|| {
+            let mut state = self.gate.world.lock();
+            state.database(self.shard).tables.velocity.get(id).cloned().unwrap_or_default()
         })
     }
 

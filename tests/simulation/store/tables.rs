@@ -2,6 +2,7 @@
 
 use holdfast::domain::{
     AccountId, AccountRow, Claim, ClaimKey, EntryRow, Partition, Side, Timestamp, TransferId,
+    Velocity,
 };
 use holdfast::store::{
     AccountRecord, BalanceRow, LetterMark, LoggedAct, OutboxRow, Pass, Progress, Quarantined,
@@ -35,6 +36,8 @@ impl Default for Marks {
 #[derive(Clone, Default)]
 pub struct Tables {
     pub accounts: BTreeMap<AccountId, AccountRecord>,
+    /// Of the accounts that have limits.
+    pub velocity: BTreeMap<AccountId, Velocity>,
     pub balances: BTreeMap<AccountId, BalanceRow>,
     pub transfers: BTreeMap<TransferId, TransferRecord>,
     pub entries: BTreeMap<(TransferId, Side), EntryRow>,
@@ -56,6 +59,7 @@ pub struct Tables {
 #[derive(Default)]
 pub struct Staged {
     pub accounts: BTreeMap<AccountId, AccountRecord>,
+    pub velocity: BTreeMap<AccountId, Velocity>,
     pub transfers: BTreeMap<TransferId, TransferRecord>,
     pub entries: Vec<EntryRow>,
     pub claims: Vec<(ClaimKey, Claim)>,
@@ -74,6 +78,8 @@ pub struct Staged {
 #[derive(Default)]
 pub struct Changes {
     pub accounts: Vec<(Option<AccountRow>, AccountRow)>,
+    /// As it is after.
+    pub velocity: Vec<(AccountId, Velocity)>,
     pub transfers: Vec<(Option<TransferRecord>, TransferRecord)>,
     pub entries: Vec<EntryRow>,
     pub claims: Vec<(ClaimKey, Claim)>,
@@ -88,7 +94,8 @@ impl Tables {
     pub fn project(&mut self, row: BalanceRow) {
         let known = self.balances.get(&row.row.id).map(|known| known.row.version);
         if known.is_none_or(|version| version <= row.row.version) {
-            let row = BalanceRow { row: AccountRow { quarantined: false, ..row.row }, ..row };
+            let projected = AccountRow { quarantined: false, velocity: Velocity::NONE, ..row.row };
+            let row = BalanceRow { row: projected, ..row };
             self.balances.insert(row.row.id.clone(), row);
         }
     }
@@ -98,6 +105,10 @@ impl Tables {
         for (id, record) in staged.accounts {
             let before = self.accounts.insert(id, record.clone());
             changes.accounts.push((before.map(|before| before.row), record.row));
+        }
+        for (id, velocity) in staged.velocity {
+            changes.velocity.push((id.clone(), velocity.clone()));
+            self.velocity.insert(id, velocity);
         }
         for (id, record) in staged.transfers {
             let before = self.transfers.insert(id, record.clone());

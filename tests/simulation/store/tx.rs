@@ -7,8 +7,8 @@ use crate::gate::Trouble;
 use async_trait::async_trait;
 use holdfast::broker::Record;
 use holdfast::domain::{
-    AccountChange, AccountId, AccountRow, EntryRow, Pivot, Plan, Shard, Side, StageWrite, State,
-    Suspicion, Timestamp, TransferId, TransferRow,
+    AccountChange, AccountId, AccountRow, Allowance, EntryRow, Pivot, Plan, Shard, Side,
+    StageWrite, State, Suspicion, Timestamp, TransferId, TransferRow, UsageChange, Velocity,
 };
 use holdfast::store::{
     AccountRecord, AccountSettings, Claim, ClaimKey, Constraint, NewTransfer, OutboxRow,
@@ -41,7 +41,15 @@ impl Tx for SimTx {
                 None => {}
             }
         }
-        self.answer("lock accounts", rows).await
+        let mut rows = self.answer("lock accounts", rows).await?;
+        if rows.keys().any(|id| !self.velocity(id).is_none()) {
+            self.statement("velocity").await?;
+            for (id, row) in &mut rows {
+                row.velocity = self.velocity(id);
+            }
+            rows = self.answer("velocity", rows).await?;
+        }
+        Ok(rows)
     }
 
     async fn write_accounts(&mut self, changes: &[AccountChange]) -> Result<u64, StoreError> {
@@ -136,6 +144,10 @@ impl Tx for SimTx {
         if !plan.accounts.is_empty() {
             let changed = self.write_accounts(&plan.accounts).await?;
             expect_rows(shard, "accounts", plan.accounts.len(), changed)?;
+        }
+        if !plan.usage.is_empty() {
+            let changed = self.write_usage(&plan.usage).await?;
+            expect_rows(shard, "velocity limits", plan.usage.len(), changed)?;
         }
         if !plan.entries.is_empty() {
             self.insert_entries(&plan.entries).await?;
@@ -298,6 +310,31 @@ impl Tx for SimTx {
         self.staged.accounts.insert(id.clone(), record);
         self.project(settings.row.clone());
         self.answer("write settings", 1).await
+    }
+
+    async fn write_usage(&mut self, changes: &[UsageChange]) -> Result<u64, StoreError> {
+        self.statement("write usage").await?;
+        let mut changed = 0;
+        for change in changes {
+            let mut velocity = self.velocity(&change.account);
+            let kept = velocity.iter().find(|(period, _)| *period == change.period);
+            if let Some((period, kept)) = kept {
+                velocity.insert(period, Allowance { used: change.used, ..kept });
+                self.staged.velocity.insert(change.account.clone(), velocity);
+                changed += 1;
+            }
+        }
+        self.answer("write usage", changed).await
+    }
+
+    async fn set_velocity(
+        &mut self,
+        account: &AccountId,
+        velocity: &Velocity,
+    ) -> Result<(), StoreError> {
+        self.statement("set velocity").await?;
+        self.staged.velocity.insert(account.clone(), velocity.clone());
+        self.answer("set velocity", ()).await
     }
 
     async fn commit(mut self: Box<Self>) -> Result<(), StoreError> {

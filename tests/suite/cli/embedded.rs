@@ -210,3 +210,35 @@ async fn money_out_of_nothing_is_found_with_exit_code_3() {
     assert_eq!(output.code, Some(3), "{output:?}");
     assert!(output.stdout.contains("alice"), "{output:?}");
 }
+
+#[test]
+fn a_limit_that_is_set_from_the_command_line_counts_at_once() {
+    let dev = start(Program::new());
+    dev.fund();
+    let program = &dev.program;
+    let limits = |args: &[&str]| program.json(&[&["account", "limits", "alice"], args].concat());
+    assert_eq!(limits(&[])["data"], serde_json::json!([]));
+    let set = limits(&["--per", "day", "--max-count", "1", "--max-amount", "50.00"]);
+    assert_eq!(set["data"][0]["max_amount"], "50.00", "{set}");
+    assert_eq!(dev.transfer("alice", "bank", "50.01", "over")["reason"], "velocity_limit_exceeded");
+    assert_eq!(dev.transfer("alice", "bank", "50.00", "within")["status"], "committed");
+    assert_eq!(
+        dev.transfer("alice", "bank", "1.00", "second")["reason"],
+        "velocity_limit_exceeded"
+    );
+    let hour = limits(&["--per", "hour", "--max-count", "9"]);
+    assert_eq!(
+        (&hour["data"][0]["period"], &hour["data"][1]["used_count"]),
+        (&"hour".into(), &1.into())
+    );
+    let table = program.succeed(&["account", "limits", "alice"]);
+    assert!(table.stdout.contains("MAX_COUNT"), "{table:?}");
+    assert_eq!(limits(&["--per", "day", "--remove"])["data"].as_array().unwrap().len(), 1);
+    assert_eq!(dev.transfer("alice", "bank", "1.00", "third")["status"], "committed");
+    assert_eq!(limits(&["--remove"])["data"], serde_json::json!([]));
+    for wrong in [&["--per", "day"][..], &["--max-count", "1"], &["--per", "week", "--remove"]] {
+        let output = program.run(&[&["account", "limits", "alice"], wrong].concat());
+        assert_eq!(output.code, Some(2), "{output:?}");
+    }
+    program.succeed(&["reconcile", "check"]);
+}

@@ -215,3 +215,33 @@ async fn an_accounts_transfers_are_listed_newest_first() {
     let entries = world.get("/v1/accounts/alice/entries").await.expect(200);
     assert_eq!(entries, json!({"data": [], "next_cursor": null}));
 }
+
+#[tokio::test]
+async fn velocity_limits_are_replaced_as_a_whole_and_shown_with_what_is_used() {
+    let world = World::new().await;
+    world.account("alice", "USD").await;
+    let path = "/v1/accounts/alice/limits";
+    assert_eq!(world.get(path).await.expect(200), json!({"data": []}));
+    let body = r#"{"limits":[
+        {"period":"day","max_count":20,"max_amount":"1000.5"},
+        {"period":"minute","max_count":0}
+    ]}"#;
+    let set = world.put(path, body).await.expect(200);
+    let shown = set["data"].as_array().unwrap();
+    let periods: Vec<&str> = shown.iter().map(|one| one["period"].as_str().unwrap()).collect();
+    assert_eq!(periods, ["minute", "day"]);
+    assert_eq!((&shown[0]["max_count"], &shown[0]["max_amount"]), (&json!(0), &json!(null)));
+    assert_eq!(shown[1]["max_amount"], "1000.50");
+    assert_eq!((&shown[1]["used_count"], &shown[1]["used_amount"]), (&json!(0), &json!("0.00")));
+    let begin = shown[1]["window_start"].as_str().unwrap();
+    assert!(begin.ends_with("T00:00:00.000000Z"), "{begin}");
+    let version = world.get("/v1/accounts/alice/balance").await.expect(200)["version"].clone();
+    assert_eq!(version, 2, "a change of settings raises the version");
+    world.put(path, body).await.expect(200);
+    let again = world.get("/v1/accounts/alice/balance?consistency=strong").await.expect(200);
+    assert_eq!(again["version"], 2, "a repeat changes nothing");
+    let one = world.put(path, r#"{"limits":[{"period":"hour","max_amount":5}]}"#).await.expect(200);
+    assert_eq!(one["data"].as_array().unwrap().len(), 1);
+    assert_eq!(world.put(path, r#"{"limits":[]}"#).await.expect(200), json!({"data": []}));
+    assert_eq!(world.get(path).await.expect(200), json!({"data": []}));
+}

@@ -7,7 +7,7 @@ use serde_json::Value;
 use std::collections::BTreeSet;
 
 /// Every call of the contract.
-const CALLS: [(&str, &str); 27] = [
+const CALLS: [(&str, &str); 29] = [
     ("post", "/v1/accounts"),
     ("post", "/v1/accounts/batch"),
     ("get", "/v1/accounts"),
@@ -19,6 +19,8 @@ const CALLS: [(&str, &str); 27] = [
     ("post", "/v1/accounts/{id}/freeze"),
     ("post", "/v1/accounts/{id}/unfreeze"),
     ("post", "/v1/accounts/{id}/close"),
+    ("get", "/v1/accounts/{id}/limits"),
+    ("put", "/v1/accounts/{id}/limits"),
     ("post", "/v1/transfers"),
     ("get", "/v1/transfers"),
     ("post", "/v1/transfers/batch"),
@@ -107,6 +109,7 @@ async fn the_documented_fields_of_a_body_are_those_that_are_read() {
         ("CreateAccount", "POST", "/v1/accounts"),
         ("CreateAccounts", "POST", "/v1/accounts/batch"),
         ("PatchAccount", "PATCH", "/v1/accounts/alice"),
+        ("SetLimits", "PUT", "/v1/accounts/alice/limits"),
         ("CreateTransfer", "POST", "/v1/transfers"),
         ("CreateTransfers", "POST", "/v1/transfers/batch"),
         ("ReverseTransfer", "POST", "/v1/transfers/018bcfe5-687f-7abc-9def-0123456789ab/reverse"),

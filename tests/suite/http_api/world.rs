@@ -182,6 +182,10 @@ impl World {
         self.send(json("PATCH", path, &[], body)).await
     }
 
+    pub async fn put(&self, path: &str, body: &str) -> Answer {
+        self.send(json("PUT", path, &[], body)).await
+    }
+
     /// A transfer under a key; status 202 or 200.
     pub async fn transfer(&self, key: &str, body: &str) -> Answer {
         self.send(json("POST", "/v1/transfers", &[("idempotency-key", key)], body)).await

@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 /// Shards of every cluster.
 pub const SHARDS: u16 = 2;
 /// All tables that commits of the pipeline go to.
-const LEDGER: [&str; 10] = [
+const LEDGER: [&str; 11] = [
     "account_mst",
     "balances",
     "ledger_entries",
@@ -36,6 +36,7 @@ const LEDGER: [&str; 10] = [
     "leases",
     "reconciler_mark",
     "stuck_transfers",
+    "velocity_limits",
 ];
 /// Partitions of every topic.
 pub const PARTITIONS: u32 = 3;

@@ -40,4 +40,5 @@ mod refusals;
 mod repeats;
 mod replays;
 mod reversals;
+mod velocity;
 mod witness;

@@ -3,7 +3,7 @@
 use super::world::{
     OTHER, SHARD, World, account, change, constraint, customer, external, name, suspects,
 };
-use holdfast::domain::{AccountKind, AccountRow, AccountStatus, POSTED_LIMIT};
+use holdfast::domain::{AccountKind, AccountRow, AccountStatus, POSTED_LIMIT, Velocity};
 use holdfast::store::{AccountFilter, AccountSettings, Constraint};
 
 pub async fn created_accounts_read_back_with_their_projection(world: World) {
@@ -111,6 +111,7 @@ pub async fn settings_are_written_with_their_projection(world: World) {
         overdraft_limit: 500,
         quarantined: true,
         version: 2,
+        velocity: Velocity::NONE,
         ..before
     };
     let metadata = Some("{\"a\":\"1\"}".to_owned());

@@ -18,6 +18,7 @@ mod reversals;
 mod sqlite_only;
 mod transactions;
 mod transfers;
+mod velocity;
 mod world;
 
 use world::{Databases, World};
@@ -103,6 +104,11 @@ contract! {
         what_is_reversed_is_raised_and_lowered,
         what_is_reversed_is_never_below_zero,
         reversals_at_once_never_take_back_too_much;
+    cluster velocity:
+        limits_are_replaced_with_what_is_used_of_them,
+        locked_rows_come_with_their_limits_and_others_without,
+        usage_is_written_with_the_hold_or_neither_is,
+        usage_of_many_accounts_is_one_batch;
     cluster model:
         random_work_leaves_what_a_model_of_it_says;
     cluster outbox:

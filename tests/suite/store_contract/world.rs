@@ -6,7 +6,7 @@ use holdfast::broker::{Record, Topic};
 use holdfast::domain::{
     AccountChange, AccountId, AccountKind, AccountRow, AccountStatus, Cause, Client, Currency,
     Entry, EntryRow, EventType, IdempotencyKey, Money, Partition, Reason, Shard, Side, StageWrite,
-    State, Suspicion, Terms, Timestamp, TransferId,
+    State, Suspicion, Terms, Timestamp, TransferId, Velocity,
 };
 use holdfast::routing::slot_of;
 use holdfast::store::mysql::{self, MySqlSettings, MySqlStore};
@@ -259,6 +259,7 @@ pub fn customer(id: &str) -> AccountRecord {
             posted: 0,
             held: 0,
             version: 1,
+            velocity: Velocity::NONE,
         },
         metadata: "{}".to_owned(),
         created_at: Timestamp::default(),

@@ -21,6 +21,8 @@ const EXPECTED: &[(&str, &str)] = &[
     ("GET /v1/accounts/{id}/balance", READ),
     ("GET /v1/accounts/{id}/entries", READ),
     ("GET /v1/accounts/{id}/transfers", READ),
+    ("GET /v1/accounts/{id}/limits", READ),
+    ("PUT /v1/accounts/{id}/limits", "operator=all admin=all"),
     ("POST /v1/accounts/{id}/freeze", "operator=all admin=all"),
     ("POST /v1/accounts/{id}/unfreeze", "operator=all admin=all"),
     ("POST /v1/accounts/{id}/close", "operator=all admin=all"),
@@ -110,6 +112,7 @@ impl Caller {
             "POST /v1/accounts" => r#"{"currency":"USD"}"#.to_owned(),
             "POST /v1/accounts/batch" => r#"{"accounts":[{"currency":"USD"}]}"#.to_owned(),
             "PATCH /v1/accounts/{id}" => r#"{"metadata":{"a":"b"}}"#.to_owned(),
+            "PUT /v1/accounts/{id}/limits" => r#"{"limits":[]}"#.to_owned(),
             "POST /v1/transfers" => transfer(&key, &account, "elsewhere"),
             "POST /v1/transfers/batch" => {
                 format!(r#"{{"transfers":[{}]}}"#, transfer(&key, &account, "elsewhere"))

@@ -9,6 +9,12 @@ pub fn accounts() -> Vec<Case> {
     let patch = |body: &str, at: &[&'static str]| {
         Case::new("PATCH", "/v1/accounts/alice").named(format!("patch {body}")).json(body).at(at)
     };
+    let limits = |body: &str, at: &[&'static str]| {
+        Case::new("PUT", "/v1/accounts/alice/limits")
+            .named(format!("limits {body}"))
+            .json(body)
+            .at(at)
+    };
     vec![
         create("{}", &["/currency"]),
         create(r#"{"currency":"usd"}"#, &["/currency"]),
@@ -33,6 +39,17 @@ pub fn accounts() -> Vec<Case> {
         patch(r#"{"metadata":null}"#, &["/metadata"]),
         patch(r#"{"metadata":{"a":[]},"status":"frozen"}"#, &["/metadata/a", "/status"]),
         patch("", &[""]),
+        limits("{}", &["/limits"]),
+        limits(r#"{"limits":null}"#, &["/limits"]),
+        limits(r#"{"limits":[{"period":"week","max_count":1}]}"#, &["/limits/0/period"]),
+        limits(r#"{"limits":[{"period":"day"}]}"#, &["/limits/0"]),
+        limits(r#"{"limits":[{"period":"day","max_count":1.5}]}"#, &["/limits/0/max_count"]),
+        limits(r#"{"limits":[{"period":"day","max_amount":"1.001"}]}"#, &["/limits/0/max_amount"]),
+        limits(r#"{"limits":[{"period":"day","max_amount":"x"}]}"#, &["/limits/0/max_amount"]),
+        limits(r#"{"limits":[],"data":[]}"#, &["/data"]),
+        Case::new("PUT", "/v1/accounts/closed/limits")
+            .json(r#"{"limits":[]}"#)
+            .refused(409, "account_closed"),
         Case::new("POST", "/v1/accounts/alice/freeze").body("{\"reason\":\"x\"}").at(&[""]),
         Case::new("POST", "/v1/accounts/alice/close").body("x").at(&[""]),
         create(r#"{"id":"alice","currency":"EUR"}"#, &[]).refused(409, "account_exists"),
@@ -58,6 +75,8 @@ pub fn unknown() -> Vec<Case> {
         account("POST", "/v1/accounts/nobody/freeze"),
         account("POST", "/v1/accounts/nobody/unfreeze"),
         account("POST", "/v1/accounts/nobody/close"),
+        account("GET", "/v1/accounts/nobody/limits"),
+        account("PUT", "/v1/accounts/nobody/limits").json("{\"limits\":[]}"),
         account("GET", "/api/v1/payments/accounts/nobody/balance"),
         missing("GET", transfer.to_owned()),
         missing("GET", format!("{transfer}/timeline")),

@@ -207,6 +207,7 @@ delegate! {
     ping() -> ();
     now() -> Timestamp;
     account(id: &AccountId) -> Option<AccountRecord>;
+    velocity(id: &AccountId) -> holdfast::domain::Velocity;
     accounts(
         filter: &AccountFilter, after: Option<&AccountId>, limit: u32
     ) -> Vec<AccountRecord>;

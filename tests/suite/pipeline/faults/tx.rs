@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use holdfast::broker::Record;
 use holdfast::domain::{
     AccountChange, AccountId, AccountRow, EntryRow, Pivot, Plan, Shard, StageWrite, Suspicion,
-    Timestamp, TransferId, TransferRow,
+    Timestamp, TransferId, TransferRow, UsageChange, Velocity,
 };
 use holdfast::store::{
     AccountRecord, AccountSettings, Act, ApiKeyRow, Claim, ClaimKey, CredentialsTx, LetterMark,
@@ -48,6 +48,15 @@ delegate! {
             self.inner.now()
         }
 
+        async fn set_velocity(
+            &mut self,
+            account: &AccountId,
+            velocity: &Velocity,
+        ) -> Result<(), StoreError> {
+            self.faults.reach(self.inner.shard()).await?;
+            self.inner.set_velocity(account, velocity).await
+        }
+
         async fn commit(self: Box<Self>) -> Result<(), StoreError> {
             let shard = self.inner.shard();
             self.faults.reach(shard).await?;
@@ -81,6 +90,7 @@ delegate! {
     insert_accounts(accounts: &[AccountRecord]) -> u64;
     account_records(ids: &BTreeSet<AccountId>) -> BTreeMap<AccountId, AccountRecord>;
     write_settings(settings: &AccountSettings) -> u64;
+    write_usage(changes: &[UsageChange]) -> u64;
 }
 
 delegate! {
