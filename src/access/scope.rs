@@ -126,12 +126,12 @@ impl Scopes {
 
     /// These.
     pub fn of(scopes: &[Scope]) -> Self {
-        scopes.iter().fold(Self::NONE, |set, scope| Self(set.0 | 1 << *scope as u32))
+        scopes.iter().fold(Self::NONE, |set, scope| Self(set.0 | (1 << *scope as u32)))
     }
 
     /// Whether a scope is among them.
     pub const fn contains(self, scope: Scope) -> bool {
-        self.0 & 1 << scope as u32 != 0
+        self.0 & (1 << scope as u32) != 0
     }
 
     /// Those of both.

@@ -25,8 +25,8 @@ pub use accounts::{AccountPatch, AccountRequest, Created, minted_account_id};
 pub use cancel::Cancelled;
 pub use ownership::Part;
 pub use queries::{
-    Balance, Direction, Listed, ListedTransfer, Timeline, TimelineEvent, TransferListing,
-    TransferPosition, TransferView, ViewState,
+    ActPosition, Acts, Balance, Direction, Listed, ListedTransfer, Timeline, TimelineEvent,
+    TransferListing, TransferPosition, TransferView, ViewState,
 };
 pub use refused::{Refusals, Refused};
 pub use request::{Refusal, Submitted, TransferRequest};

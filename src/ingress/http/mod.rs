@@ -3,6 +3,7 @@
 
 mod account_body;
 mod accounts;
+mod acts;
 mod answers;
 mod batches;
 mod compatibility;
@@ -24,6 +25,7 @@ mod schemas;
 mod transfer_body;
 mod transfers;
 
+pub use acts::ActAnswer;
 pub use answers::{AccountAnswer, BalanceAnswer, TimelineAnswer, TransferAnswer};
 pub use extras::{DependencyStatus, Health, HttpExtras, Readiness};
 pub use limits::LimitsAnswer;
@@ -88,6 +90,7 @@ pub fn router(
         .merge(limits::routes())
         .merge(transfers::routes())
         .merge(batches::routes())
+        .merge(acts::routes())
         .merge(compatibility::routes())
         .merge(operations::probes())
         .merge(operations::metrics_route())

@@ -83,6 +83,7 @@ pub const PERMISSIONS: &[Permission] = table! {
     GET "/v1/transfers/{id}/timeline" => transfer(Scope::TransfersRead, Part::Either);
     POST "/v1/transfers/{id}/cancel" => transfer(Scope::TransfersWrite, Part::Source);
     POST "/v1/transfers/{id}/reverse" => transfer(Scope::TransfersWrite, Part::Destination);
+    GET "/v1/audit" => scope(Scope::AuditRead);
     POST "/api/v1/payments/transfer" => scope(Scope::TransfersWrite);
     GET "/api/v1/payments/accounts/{id}/balance" => account(Scope::AccountsRead);
     GET "/api/v1/payments/transactions/{txId}/status" =>

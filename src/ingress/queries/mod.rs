@@ -1,10 +1,12 @@
 //! Reads: nothing here writes.
 
 mod accounts;
+mod acts;
 mod timeline;
 mod transfers;
 
 pub use accounts::Balance;
+pub use acts::{ActPosition, Acts};
 pub use timeline::{Timeline, TimelineEvent};
 pub use transfers::{
     Direction, ListedTransfer, TransferListing, TransferPosition, TransferView, ViewState,

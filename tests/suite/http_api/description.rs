@@ -7,7 +7,7 @@ use serde_json::Value;
 use std::collections::BTreeSet;
 
 /// Every call of the contract.
-const CALLS: [(&str, &str); 29] = [
+const CALLS: [(&str, &str); 30] = [
     ("post", "/v1/accounts"),
     ("post", "/v1/accounts/batch"),
     ("get", "/v1/accounts"),
@@ -28,6 +28,7 @@ const CALLS: [(&str, &str); 29] = [
     ("get", "/v1/transfers/{id}/timeline"),
     ("post", "/v1/transfers/{id}/cancel"),
     ("post", "/v1/transfers/{id}/reverse"),
+    ("get", "/v1/audit"),
     ("post", "/api/v1/payments/transfer"),
     ("get", "/api/v1/payments/accounts/{id}/balance"),
     ("get", "/api/v1/payments/transactions/{txId}/status"),

@@ -33,6 +33,7 @@ const EXPECTED: &[(&str, &str)] = &[
     ("GET /v1/transfers/{id}/timeline", READ),
     ("POST /v1/transfers/{id}/cancel", PAY),
     ("POST /v1/transfers/{id}/reverse", PAY),
+    ("GET /v1/audit", "auditor=all admin=all"),
     ("POST /api/v1/payments/transfer", PAY),
     ("GET /api/v1/payments/accounts/{id}/balance", READ),
     ("GET /api/v1/payments/transactions/{txId}/status", READ),
