@@ -30,5 +30,6 @@ pub mod seldom;
 pub mod stage;
 pub mod store;
 pub mod telemetry;
+pub mod tls;
 pub mod turn;
 pub mod worker;

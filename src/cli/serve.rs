@@ -29,7 +29,7 @@ pub struct ServeCommand {
 pub async fn run(command: ServeCommand, args: &ConfigArgs) -> Ended {
     let flags =
         flags([("roles", command.roles), ("shards", command.shards), ("listen", command.listen)]);
-    let loaded = config::load(&Sources::of_process(args.config.clone(), flags));
+    let loaded = config::load_to_serve(&Sources::of_process(args.config.clone(), flags));
     let config = loaded.config.map_err(Failure::Configuration)?;
     require_mysql(&config)?;
     telemetry::start_log(config.log, "info");
