@@ -87,22 +87,27 @@ impl<S> Paced<S> {
 
     /// Nothing came yet. Too late for a head is an error; too late for another request is an end.
     fn nothing_came(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if !self.waits() {
-            return Poll::Pending;
-        }
-        let idle = || Awaited::Request(Instant::now() + self.limits.idle);
-        match *self.awaited.get_or_insert_with(idle) {
-            Awaited::Request(deadline) => {
-                ready!(self.reading.poll(cx, deadline));
+        match ready!(self.late(cx)) {
+            Awaited::Request(_) => {
                 count("idle");
                 Poll::Ready(Ok(()))
             }
-            Awaited::Head(deadline) => {
-                ready!(self.reading.poll(cx, deadline));
+            Awaited::Head(_) => {
                 count("head");
                 Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
             }
         }
+    }
+
+    /// Pending as long as it is not too late for what is awaited, if anything is.
+    fn late(&mut self, cx: &mut Context<'_>) -> Poll<Awaited> {
+        if !self.waits() {
+            return Poll::Pending;
+        }
+        let idle = || Awaited::Request(Instant::now() + self.limits.idle);
+        let awaited = *self.awaited.get_or_insert_with(idle);
+        let (Awaited::Request(deadline) | Awaited::Head(deadline)) = awaited;
+        self.reading.poll(cx, deadline).map(|()| awaited)
     }
 
     fn something_came(&mut self) {
@@ -182,6 +187,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Paced<S> {
         let flushed = Pin::new(&mut paced.stream).poll_flush(cx);
         if flushed.is_ready() {
             paced.taken = None;
+            // Hyper may have asked for the next request before this one was answered, and asks again
+            // only when it is woken: so the timer is set here. What it comes to is found by reading.
+            let _ = paced.late(cx);
         }
         paced.in_time(cx, flushed)
     }

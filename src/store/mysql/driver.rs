@@ -382,3 +382,28 @@ fn values(rows: &[MySqlRow]) -> Result<Vec<Vec<Value>>, sqlx::Error> {
     };
     rows.iter().map(|row| (0..row.len()).map(|index| column(row, index)).collect()).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_this_machine_may_have_no_tls_unless_somebody_says_so() {
+        for (url, mode) in [
+            ("mysql://u@localhost/a", "PREFERRED"),
+            ("mysql://u@127.0.0.1:3307/a", "PREFERRED"),
+            ("mysql://u@[::1]/a", "PREFERRED"),
+            ("mysql://u@db0/a", "REQUIRED"),
+            ("mysql://u@192.0.2.1/a", "REQUIRED"),
+            ("mysql://u@localhost.example/a", "REQUIRED"),
+            ("mysql://u@db0/a?ssl-mode=DISABLED", "DISABLED"),
+            ("mysql://u@db0/a?ssl-ca=/ca.pem", "VERIFY_IDENTITY"),
+            ("mysql://u@db0/a?ssl-mode=VERIFY_CA&ssl-ca=/ca.pem", "VERIFY_CA"),
+        ] {
+            let url = Url::parse(url).unwrap();
+            let options = encrypted(&url, MySqlConnectOptions::from_url(&url).unwrap());
+            let shown = options.to_url_lossy().to_string();
+            assert!(shown.contains(&format!("ssl-mode={mode}")), "{url} became {shown}");
+        }
+    }
+}
