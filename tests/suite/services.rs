@@ -25,6 +25,8 @@ pub struct Services {
     pub mysql: Vec<String>,
     /// `host:port`.
     pub kafka: String,
+    /// `host:port` for who comes with TLS and SCRAM, where there is one.
+    pub kafka_secure: String,
     /// URL.
     pub redis: String,
     /// Where `scripts/services` runs them, if it does.
@@ -45,7 +47,8 @@ pub async fn own_services(only: &str, mysql_servers: usize) -> Services {
 }
 
 /// Services for one test alone that refuse whoever comes without TLS; they show `cert.pem`, with
-/// `key.pem` and from `ca.pem`, of this directory.
+/// `key.pem` and from `ca.pem`, of this directory. Kafka does at a second address, and wants the
+/// password in `kafka-password`.
 pub async fn own_services_with_tls(only: &str, files: &Path) -> Services {
     let found = from_script(only, 1, Some(("SERVICES_TLS", text(files)))).await;
     Services::from_lines(&found, &found)
@@ -91,6 +94,7 @@ impl Services {
         Self {
             mysql: mysql.split(',').filter(|url| !url.is_empty()).map(str::to_owned).collect(),
             kafka: value(&variable("kafka")),
+            kafka_secure: value(&variable("kafka_secure")),
             redis: value(&variable("redis")),
             run: script.get("HOLDFAST_TEST_SERVICES_DIR").map(PathBuf::from),
         }

@@ -3,6 +3,7 @@
 use super::certificates::Certificates;
 use super::pace::{Paced, UnderWay, Work};
 use super::{Doors, HttpLimits};
+use crate::seldom::Seldom;
 use axum::body::{Body, HttpBody};
 use axum::extract::ConnectInfo;
 use axum::http::Request;
@@ -153,8 +154,14 @@ async fn next(listener: &TcpListener, places: &Arc<Semaphore>) -> (TcpStream, So
     let permit = match Arc::clone(places).try_acquire_owned() {
         Ok(permit) => permit,
         Err(_) => {
+            static FULL: Seldom = Seldom::unsaid();
             metrics::counter!("holdfast_http_connections_full_total").increment(1);
-            tracing::warn!("as many HTTP connections are open as may be; others wait");
+            if let Some(left_out) = FULL.due() {
+                tracing::warn!(
+                    left_out,
+                    "as many HTTP connections are open as may be; others wait"
+                );
+            }
             Arc::clone(places).acquire_owned().await.expect("nobody closes the semaphore")
         }
     };

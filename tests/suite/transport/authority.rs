@@ -1,6 +1,6 @@
 //! Certificates for tests, made when they are needed.
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 
 /// Somebody who vouches for others.
 pub struct Authority {
@@ -19,6 +19,7 @@ impl Authority {
     pub fn new() -> Self {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.distinguished_name.push(DnType::CommonName, "an authority of the tests");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let pem = params.self_signed(&key).unwrap().pem();
         Self { issuer: Issuer::new(params, key), pem }
@@ -28,7 +29,9 @@ impl Authority {
     pub fn issue(&self, names: &[&str]) -> Issued {
         let key = KeyPair::generate().unwrap();
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-        let params = CertificateParams::new(names).unwrap();
+        let mut params = CertificateParams::new(names).unwrap();
+        // OpenSSL takes a certificate that is called as its authority for one that vouches for itself.
+        params.distinguished_name.push(DnType::CommonName, "somebody in the tests");
         let cert = params.signed_by(&key, &self.issuer).unwrap();
         Issued { cert: cert.pem(), key: key.serialize_pem() }
     }

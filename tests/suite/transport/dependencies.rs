@@ -9,6 +9,8 @@ use holdfast::store::mysql::{self, MySqlSettings};
 use sqlx::{Connection, Executor, MySqlConnection};
 use tempfile::TempDir;
 
+const PASSWORD: &str = "s3cret";
+
 /// Services whose certificate is for `localhost` alone.
 struct World {
     files: TempDir,
@@ -25,6 +27,7 @@ impl World {
             ("cert.pem", server.cert),
             ("key.pem", server.key),
             ("other.pem", Authority::new().pem),
+            ("kafka-password", PASSWORD.to_owned()),
         ] {
             std::fs::write(files.path().join(name), text).unwrap();
         }
@@ -136,4 +139,44 @@ async fn the_program_runs_on_services_that_require_tls() {
     let absent = program("absent.pem").run(&["serve"]);
     assert_eq!(absent.code, Some(64), "{absent:?}");
     assert!(absent.stderr.contains("HOLDFAST_REDIS_TLS_CA"), "{absent:?}");
+}
+
+/// Needs a build with the feature; without it such options are refused, which is tested elsewhere.
+#[cfg(feature = "kafka-tls")]
+#[tokio::test(flavor = "multi_thread")]
+async fn kafka_is_reached_with_tls_and_scram() {
+    let world = World::new("mysql,kafka").await;
+    let database = world.mysql().await;
+    let program = |ca: &str, password: &str| {
+        let options = format!(
+            "security.protocol=sasl_ssl,sasl.mechanism=SCRAM-SHA-512,sasl.username=holdfast,\
+             sasl.password={password},ssl.ca.location={}",
+            world.file(ca)
+        );
+        Program::new()
+            .with("HOLDFAST_MYSQL_SHARDS", &format!("{database}?ssl-ca={}", world.file("ca.pem")))
+            .with("HOLDFAST_KAFKA_BROKERS", &world.services.kafka_secure)
+            .with("HOLDFAST_KAFKA_OPTIONS", &options)
+            .with("HOLDFAST_KAFKA_PARTITIONS", "1")
+            .with("HOLDFAST_START_TIMEOUT", "5s")
+            .with("HOLDFAST_LISTEN", "127.0.0.1:0")
+    };
+    program("ca.pem", PASSWORD).succeed(&["migrate"]);
+    let program_with_all = program("ca.pem", PASSWORD);
+    let mut running = program_with_all.start(&["serve"]);
+    let ready = answer(&format!("{}/readyz", running.listening()), 200).await;
+    for dependency in ready["dependencies"].as_array().unwrap() {
+        assert_eq!(dependency["status"], "up", "{ready}");
+    }
+    running.signal("TERM");
+    assert_eq!(running.ended().code, Some(0));
+    for (refused, words) in [
+        (program("other.pem", PASSWORD), "SSL handshake failed"),
+        (program("ca.pem", "other"), "SASL authentication error"),
+    ] {
+        let output = refused.run(&["serve"]);
+        assert_eq!(output.code, Some(1), "{output:?}");
+        assert!(output.stderr.contains(words), "{output:?}");
+        assert!(!output.stderr.contains(PASSWORD), "{output:?}");
+    }
 }
