@@ -14,7 +14,7 @@ use crate::domain::{
 use crate::store::BalanceRow;
 use futures::{FutureExt, TryFutureExt};
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
-use redis::{AsyncCommands, Client, RedisError, Script};
+use redis::{AsyncCommands, Client, RedisError, Script, TlsCertificates};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::Duration;
@@ -89,7 +89,12 @@ struct Cached {
 impl BalanceCache {
     /// A client for `url`; keys begin with `prefix`. Fails only where the URL is not one.
     pub fn new(url: &str, prefix: &str) -> Result<Self, RedisError> {
-        let client = Client::open(url)?;
+        Self::with_ca(url, prefix, None)
+    }
+
+    /// The same, for a Redis whose certificate comes from the authorities in this PEM text.
+    pub fn with_ca(url: &str, prefix: &str, ca: Option<Vec<u8>>) -> Result<Self, RedisError> {
+        let client = client(url, ca)?;
         let address = client.get_connection_info().addr().to_string();
         let (prefix, connection) = (prefix.to_owned(), OnceCell::new());
         let breaker = breaker(client.clone());
@@ -208,6 +213,16 @@ impl BalanceCache {
             .set_number_of_retries(1);
         let connect = || ConnectionManager::new_with_config(self.client.clone(), config);
         self.connection.get_or_try_init(connect).await.cloned()
+    }
+}
+
+/// A client of the Redis at `url`. With `rediss://` it is TLS: the server's certificate must be from
+/// one of `ca`, a text in PEM, or, without it, from an authority that browsers trust.
+pub fn client(url: &str, ca: Option<Vec<u8>>) -> Result<Client, RedisError> {
+    crate::tls::provide();
+    match ca {
+        None => Client::open(url),
+        root_cert => Client::build_with_tls(url, TlsCertificates { client_tls: None, root_cert }),
     }
 }
 

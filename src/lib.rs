@@ -32,5 +32,6 @@ pub mod seldom;
 pub mod stage;
 pub mod store;
 pub mod telemetry;
+pub mod tls;
 pub mod turn;
 pub mod worker;

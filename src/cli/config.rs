@@ -24,7 +24,7 @@ pub struct ConfigCommand {
 
 /// Prints the effective configuration, secrets masked.
 pub fn run(command: &ConfigCommand, args: &ConfigArgs) -> Ended {
-    let loaded = config::load(&Sources::of_process(args.config.clone(), Vec::new()));
+    let loaded = config::load_to_serve(&Sources::of_process(args.config.clone(), Vec::new()));
     if !command.check {
         print(command.output.format, || table(&loaded.effective), || json(&loaded.effective));
     }

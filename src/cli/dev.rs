@@ -30,30 +30,30 @@ pub struct DevCommand {
 /// Runs until SIGINT or SIGTERM.
 pub async fn run(command: DevCommand, args: &ConfigArgs) -> Ended {
     let flags = flags([("data", command.data), ("listen", command.listen)]);
-    let loaded = config::load(&Sources::of_process(args.config.clone(), flags));
+    let loaded = config::load_to_serve(&Sources::of_process(args.config.clone(), flags));
     let config = loaded.config.and_then(Config::for_dev).map_err(Failure::Configuration)?;
     telemetry::start_log(config.log, "warn");
-    let greet = |address| write(&greeting(address, &config.data));
+    let greet = |scheme: &str, address| write(&greeting(scheme, address, &config.data));
     runtime::dev(&config, command.shards, greet).await?;
     Ok(Outcome::Fine)
 }
 
 /// Where it is, and an example that works as it stands.
-fn greeting(address: SocketAddr, data: &Path) -> String {
+fn greeting(scheme: &str, address: SocketAddr, data: &Path) -> String {
     let data = std::path::absolute(data).unwrap_or_else(|_| data.to_owned());
     let data = data.display();
     format!(
-        r#"Holdfast listens on http://{address} and keeps its data in {data}.
+        r#"Holdfast listens on {scheme}://{address} and keeps its data in {data}.
 Try it: an account for the world outside, one for a customer, and money from the one to the other.
 
-  curl -s http://{address}/v1/accounts/batch -H 'Content-Type: application/json' \
+  curl -s {scheme}://{address}/v1/accounts/batch -H 'Content-Type: application/json' \
     -d '{{"accounts": [{{"id": "bank", "currency": "USD", "kind": "external"}}, {{"id": "alice", "currency": "USD"}}]}}'
 
-  curl -s http://{address}/v1/transfers -H 'Content-Type: application/json' \
+  curl -s {scheme}://{address}/v1/transfers -H 'Content-Type: application/json' \
     -H 'Idempotency-Key: first-deposit' -H 'Prefer: wait=5' \
     -d '{{"source": "bank", "destination": "alice", "amount": "100.00", "currency": "USD"}}'
 
-The API is described at http://{address}/docs; Ctrl-C stops.
+The API is described at {scheme}://{address}/docs; Ctrl-C stops.
 "#
     )
 }

@@ -37,7 +37,7 @@ pub async fn run(command: ServeCommand, args: &ConfigArgs) -> Ended {
         ("listen", command.listen),
         ("insecure_no_auth", open),
     ]);
-    let loaded = config::load(&Sources::of_process(args.config.clone(), flags));
+    let loaded = config::load_to_serve(&Sources::of_process(args.config.clone(), flags));
     let config = loaded.config.map_err(Failure::Configuration)?;
     require_mysql(&config)?;
     telemetry::start_log(config.log, "info");

@@ -2,9 +2,10 @@
 //! flags; a later one wins. Here values are texts, each with its origin.
 
 use super::fault::Fault;
-use super::mask::masked;
+use super::mask::{MASK, masked};
 use super::old_names;
 use super::settings::{SETTINGS, Secrecy, Setting};
+use super::vault::{self, Reference, Vault};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -52,6 +53,15 @@ pub(super) struct Layered {
     pub name: String,
     /// For the listing: `default`, `environment`, …
     pub origin: String,
+    /// Whether no part of it is to be shown.
+    hidden: bool,
+}
+
+impl Layered {
+    /// The value as it may be shown.
+    pub fn shown(&self, setting: &Setting) -> String {
+        if self.hidden { MASK.to_owned() } else { masked(setting.secrecy, &self.text) }
+    }
 }
 
 /// The winning texts by key, and what was wrong on the way.
@@ -70,12 +80,13 @@ impl Layers {
         layers.file(sources.file.as_deref());
         layers.environment(&sources.env);
         layers.flags(&sources.flags);
+        layers.vault(&sources.env);
         layers
     }
 
     fn set(&mut self, setting: &'static Setting, text: &str, name: String, origin: String) {
         let text = text.trim().to_owned();
-        self.values.insert(setting.key, Layered { text, name, origin });
+        self.values.insert(setting.key, Layered { text, name, origin, hidden: false });
     }
 
     fn fault(&mut self, name: impl Into<String>, problem: impl Into<String>) {
@@ -178,12 +189,61 @@ impl Layers {
         }
     }
 
+    /// Puts what Vault holds in the place of what refers to it. Only winning values are asked for.
+    fn vault(&mut self, env: &BTreeMap<String, String>) {
+        let refers = |(key, value): &(&&str, &Layered)| {
+            let setting = Setting::by_key(key).expect("keys are of the table");
+            setting.secrecy != Secrecy::Open && value.text.starts_with(vault::PREFIX)
+        };
+        let keys: Vec<_> = self.values.iter().filter(refers).map(|(key, _)| *key).collect();
+        let taken = keys.into_iter().filter_map(|key| self.values.remove_entry(key));
+        let referring: Vec<_> = taken.collect();
+        if referring.is_empty() {
+            return;
+        }
+        let vault = match Vault::of(env) {
+            Ok(vault) => vault,
+            Err(faults) => return self.faults.extend(faults),
+        };
+        let place = |value: &Layered| Reference::of(&value.text[vault::PREFIX.len()..]);
+        let paths = referring.iter().filter_map(|(_, value)| Some(place(value)?.path));
+        let held = vault.read(paths.collect());
+        for (key, value) in referring {
+            let found = match place(&value) {
+                None => {
+                    Err("must be vault:PATH#FIELD, such as vault:secret/data/holdfast#redis_url"
+                        .to_owned())
+                }
+                Some(at) => field(&held[&at.path], &at).map(|text| (text, at.path)),
+            };
+            match found {
+                Ok((text, path)) => {
+                    let (text, origin) = (text.trim().to_owned(), format!("vault {path}"));
+                    self.values.insert(key, Layered { text, origin, hidden: true, ..value });
+                }
+                Err(problem) => {
+                    self.faults.push(Fault { name: value.name, value: Some(value.text), problem });
+                }
+            }
+        }
+    }
+
     fn unknown(&mut self, name: &str, key: &str, as_given: fn(&Setting) -> String) {
         let problem = match nearest(key) {
             Some(setting) => format!("is not known; did you mean {}?", as_given(setting)),
             None => "is not known; `holdfast config` lists all names".to_owned(),
         };
         self.fault(name, problem);
+    }
+}
+
+/// The text of a field of what Vault holds.
+fn field(held: &Result<serde_json::Value, String>, at: &Reference) -> Result<String, String> {
+    let secret = held.as_ref().map_err(Clone::clone)?;
+    match secret.get(&at.field) {
+        Some(serde_json::Value::String(text)) => Ok(text.clone()),
+        Some(_) => Err(format!("the field {} of {} in Vault is not a text", at.field, at.path)),
+        None => Err(format!("{} in Vault has no field {}", at.path, at.field)),
     }
 }
 
@@ -256,9 +316,4 @@ fn distance(left: &str, right: &str) -> usize {
         }
     }
     row[right.len()]
-}
-
-/// The value as it may be shown.
-pub(super) fn shown(setting: &Setting, text: &str) -> String {
-    masked(setting.secrecy, text)
 }

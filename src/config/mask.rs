@@ -5,7 +5,7 @@ use std::fmt;
 use url::Url;
 
 /// What is shown in the place of a secret.
-const MASK: &str = "***";
+pub(super) const MASK: &str = "***";
 
 /// A text that is or contains a secret; it prints as `***`.
 #[derive(Clone, PartialEq, Eq)]

@@ -11,6 +11,7 @@ mod reader;
 mod settings;
 #[cfg(test)]
 mod tests;
+mod vault;
 
 pub use access::Access;
 pub use fault::{Fault, Faults};
@@ -21,6 +22,7 @@ pub use settings::{SETTINGS, Secrecy, Setting};
 use crate::context::Policy;
 use crate::domain::Shard;
 use crate::roles::Role;
+use crate::tls::TlsFiles;
 use reader::Reader;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -55,6 +57,23 @@ pub struct Config {
     pub start_timeout: Duration,
     /// How long to finish what has begun when told to stop.
     pub stop_timeout: Duration,
+    /// How HTTP is served.
+    pub http: Http,
+    /// Whether a crash may leave the process's memory on the disk.
+    pub core_dumps: bool,
+}
+
+/// How HTTP is served.
+#[derive(Clone, Debug)]
+pub struct Http {
+    /// Most connections at once.
+    pub max_connections: usize,
+    /// How long a request's head may take, and a TLS handshake.
+    pub header_timeout: Duration,
+    /// How long a connection may wait for its next request.
+    pub idle_timeout: Duration,
+    /// Certificate and key; none for plain HTTP.
+    pub tls: Option<TlsFiles>,
 }
 
 /// The databases.
@@ -94,6 +113,8 @@ pub struct Redis {
     pub url: Secret,
     /// Put before keys.
     pub prefix: String,
+    /// Who vouches for its certificate, where that is not somebody whom everybody trusts.
+    pub tls_ca: Option<PathBuf>,
 }
 
 /// Form of the log.
@@ -139,8 +160,23 @@ pub struct Loaded {
 
 /// Reads a configuration.
 pub fn load(sources: &Sources) -> Loaded {
+    load_with(sources, |_, _| ())
+}
+
+/// Reads a configuration with what only a server has to be able to read: its certificate and key.
+pub fn load_to_serve(sources: &Sources) -> Loaded {
+    load_with(sources, |reader, config| {
+        let Some(Err(faults)) = config.http.tls.as_ref().map(TlsFiles::server) else { return };
+        for fault in faults {
+            reader.refuse(fault.setting, &fault.problem);
+        }
+    })
+}
+
+fn load_with(sources: &Sources, check: impl FnOnce(&mut Reader, &Config)) -> Loaded {
     let mut reader = Reader::new(sources);
     let config = read(&mut reader);
+    check(&mut reader, &config);
     let effective = reader.effective();
     Loaded { config: reader.finish(config), effective }
 }
@@ -161,6 +197,8 @@ fn read(reader: &mut Reader) -> Config {
         policy: read_policy(reader),
         start_timeout: reader.get("start_timeout", parse::duration(ZERO..=DAY)),
         stop_timeout: reader.get("stop_timeout", parse::duration(SECOND..=MINUTE * 10)),
+        http: read_http(reader),
+        core_dumps: reader.get("core_dumps", parse::on_or_off),
     };
     check_together(reader, &config);
     config
@@ -196,13 +234,36 @@ fn read_kafka(reader: &mut Reader) -> Kafka {
         topic_prefix: reader.get("kafka_topic_prefix", parse::text(100, topic)),
         partitions: reader.get("kafka_partitions", parse::number(1..=4096)),
         replication_factor: reader.get("kafka_replication_factor", factor),
-        options: reader.get_optional("kafka_options", parse::pairs).unwrap_or_default(),
+        options: read_kafka_options(reader),
     }
+}
+
+/// librdkafka says of what it was built without that there is no such thing; this says what to do.
+fn read_kafka_options(reader: &mut Reader) -> Vec<(String, Secret)> {
+    let options = reader.get_optional("kafka_options", parse::pairs).unwrap_or_default();
+    let needs_tls = |(name, value): &(String, Secret)| {
+        let value = value.expose().to_ascii_lowercase();
+        match name.as_str() {
+            "security.protocol" => value == "ssl" || value == "sasl_ssl",
+            "sasl.mechanism" | "sasl.mechanisms" => value.starts_with("scram"),
+            name => name.starts_with("ssl."),
+        }
+    };
+    if !cfg!(feature = "kafka-tls") && options.iter().any(needs_tls) {
+        let words = "asks for TLS or SCRAM, which this build of holdfast does not have: take one that was made with `cargo build --features kafka-tls`, such as that of the Dockerfile";
+        reader.refuse("kafka_options", words);
+    }
+    options
 }
 
 fn read_redis(reader: &mut Reader) -> Option<Redis> {
     let prefix = reader.get("redis_prefix", parse::text(100, |b| b.is_ascii_graphic()));
-    reader.get_optional("redis_url", parse::redis_url).map(|url| Redis { url, prefix })
+    let tls_ca = reader.get_optional("redis_tls_ca", parse::any::<PathBuf>);
+    let url = reader.get_optional("redis_url", parse::redis_url);
+    if tls_ca.is_some() && !url.as_ref().is_some_and(|url| url.expose().starts_with("rediss:")) {
+        reader.refuse("redis_tls_ca", "needs a redis_url that begins with rediss://");
+    }
+    url.map(|url| Redis { url, prefix, tls_ca })
 }
 
 fn read_policy(reader: &mut Reader) -> Policy {
@@ -245,6 +306,35 @@ impl Config {
             }]));
         }
         Ok(self)
+    }
+}
+
+fn read_http(reader: &mut Reader) -> Http {
+    let mut path = |key| reader.get_optional(key, parse::any::<PathBuf>);
+    let [cert, key, client_ca] = ["tls_cert", "tls_key", "tls_client_ca"].map(&mut path);
+    let tls = match (cert, key) {
+        (Some(cert), Some(key)) => Some(TlsFiles { cert, key, client_ca }),
+        (Some(_), None) => {
+            reader.refuse("tls_key", "must be set together with tls_cert");
+            None
+        }
+        (None, Some(_)) => {
+            reader.refuse("tls_cert", "must be set together with tls_key");
+            None
+        }
+        (None, None) => {
+            if client_ca.is_some() {
+                reader.refuse("tls_client_ca", "needs tls_cert and tls_key");
+            }
+            None
+        }
+    };
+    Http {
+        max_connections: reader.get("http_max_connections", parse::number(1..=1_000_000)),
+        header_timeout: reader
+            .get("http_header_timeout", parse::duration(MILLI * 100..=MINUTE * 5)),
+        idle_timeout: reader.get("http_idle_timeout", parse::duration(SECOND..=HOUR)),
+        tls,
     }
 }
 

@@ -106,6 +106,9 @@ pub(super) fn mysql_urls(text: &str) -> Parsed<Vec<Secret>> {
         let place = mysql_place(part).ok_or_else(|| {
             Some(format!("number {index} is not a URL such as mysql://user:password@host:3306/database, with special characters of the password percent-encoded"))
         })?;
+        if let Some(problem) = unknown_option(part) {
+            return Err(Some(format!("number {index} {problem}")));
+        }
         if !places.insert(place) {
             let words = format!(
                 "number {index} is the same database as one before it; each shard needs its own"
@@ -125,6 +128,33 @@ fn mysql_place(text: &str) -> Option<(String, u16, String)> {
     let shaped = url.scheme() == "mysql" && named && url.fragment().is_none();
     let host = url.host_str().filter(|host| !host.is_empty())?;
     shaped.then(|| (host.to_owned(), url.port().unwrap_or(3306), database.to_owned()))
+}
+
+/// What stands behind the `?` of a database's URL.
+const MYSQL_OPTIONS: [&str; 8] = [
+    "ssl-mode",
+    "ssl-ca",
+    "ssl-cert",
+    "ssl-key",
+    "socket",
+    "charset",
+    "collation",
+    "statement-cache-capacity",
+];
+const SSL_MODES: [&str; 5] = ["DISABLED", "PREFERRED", "REQUIRED", "VERIFY_CA", "VERIFY_IDENTITY"];
+
+/// The client library takes no notice of names that it does not know, and a misspelt one could be
+/// that which asks for TLS.
+fn unknown_option(text: &str) -> Option<String> {
+    let url = Url::parse(text).ok()?;
+    url.query_pairs().find_map(|(name, value)| match &*name {
+        "ssl-mode" => {
+            let known = SSL_MODES.contains(&value.to_ascii_uppercase().as_str());
+            (!known).then(|| format!("has an ssl-mode that is none of {}", SSL_MODES.join(", ")))
+        }
+        name if MYSQL_OPTIONS.contains(&name) => None,
+        _ => Some(format!("has an option that is none of {}", MYSQL_OPTIONS.join(", "))),
+    })
 }
 
 /// A URL of Redis.
@@ -153,6 +183,15 @@ pub(super) fn text(most: usize, allowed: fn(u8) -> bool) -> impl Fn(&str) -> Par
     move |text| {
         let fits = text.len() <= most && text.bytes().all(allowed);
         if fits { Ok(text.to_owned()) } else { Err(None) }
+    }
+}
+
+/// `on` or `off`.
+pub(super) fn on_or_off(text: &str) -> Parsed<bool> {
+    match text {
+        "on" => Ok(true),
+        "off" => Ok(false),
+        _ => Err(None),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Texts of the layers into values, faults gathered.
 
 use super::fault::{Fault, Faults};
-use super::layers::{Layers, Sources, shown};
+use super::layers::{Layers, Sources};
 use super::parse::Parsed;
 use super::settings::{SETTINGS, Setting};
 use super::{Config, Effective};
@@ -56,7 +56,7 @@ impl Reader {
         let value = self.layers.values.get(key);
         self.layers.faults.push(Fault {
             name: value.map_or_else(|| setting.env(), |value| value.name.clone()),
-            value: value.map(|value| shown(setting, &value.text)),
+            value: value.map(|value| value.shown(setting)),
             problem: problem.to_owned(),
         });
     }
@@ -66,7 +66,7 @@ impl Reader {
         let line = |setting: &'static Setting| match self.layers.values.get(setting.key) {
             Some(value) => Effective {
                 setting,
-                value: Some(shown(setting, &value.text)),
+                value: Some(value.shown(setting)),
                 origin: value.origin.clone(),
             },
             None => Effective { setting, value: None, origin: String::new() },

@@ -155,7 +155,7 @@ pub const SETTINGS: &[Setting] = &[
             "kafka_options",
             None,
             "name=value pairs of librdkafka's options, comma-separated, such as security.protocol=ssl",
-            "More options for the Kafka client: TLS and SASL.",
+            "More options for the Kafka client: TLS and SASL, which need a build with `--features kafka-tls`.",
         ),
     ),
     secret(
@@ -361,5 +361,53 @@ pub const SETTINGS: &[Setting] = &[
         Some("open"),
         "open or closed",
         "Whether callers are let through while Redis does not say how much is left, or refused as overloaded.",
+    ),
+    setting(
+        "http_max_connections",
+        Some("10000"),
+        "a whole number from 1 to 1000000",
+        "Most HTTP connections that are open at once; who comes then waits to be let in.",
+    ),
+    setting(
+        "http_header_timeout",
+        Some("10s"),
+        "a duration from 100ms to 5m, such as 10s",
+        "How long the head of an HTTP request may take to arrive, and a TLS handshake; then the connection is closed.",
+    ),
+    setting(
+        "http_idle_timeout",
+        Some("75s"),
+        "a duration from 1s to 1h, such as 75s",
+        "How long an HTTP connection is kept open between two requests; longer than the load balancer keeps its own, so that it is never the one to find it closed.",
+    ),
+    setting(
+        "tls_cert",
+        None,
+        "a PEM file with a certificate and those that vouch for it, the server's own first",
+        "Has HTTP served with TLS; read again when it changes. Set together with the key.",
+    ),
+    setting(
+        "tls_key",
+        None,
+        "a PEM file with the private key of that certificate, without a passphrase",
+        "Read again when it changes. Only `serve` and `dev` need to be able to read it.",
+    ),
+    setting(
+        "tls_client_ca",
+        None,
+        "a PEM file with the certificates of those who vouch for callers",
+        "Has only callers in who show a certificate from one of these, on every path; read again when it changes.",
+    ),
+    setting(
+        "redis_tls_ca",
+        None,
+        "a PEM file with certificates, for a redis_url that begins with rediss://",
+        "Whose word is taken for the certificate of Redis; those whom browsers trust where it is unset.",
+    ),
+    setting(
+        "core_dumps",
+        Some("off"),
+        "on or off",
+        "Whether a process that crashes may leave its memory, with all secrets in it, on the disk.",
     ),
 ];

@@ -194,3 +194,39 @@ fn keys_are_unique_and_their_words_fit_into_sentences() {
         );
     }
 }
+
+#[test]
+fn options_of_a_database_that_nobody_knows_are_refused() {
+    for (query, words) in [
+        ("ssl_mode=VERIFY_IDENTITY", "an option that is none of ssl-mode"),
+        ("ssl-mode=VERIFIED", "an ssl-mode that is none of DISABLED"),
+        ("charset=utf8mb4&sslmode=REQUIRED", "an option that is none of"),
+    ] {
+        let url = format!("mysql://u:s3cret@db/a?{query}");
+        let faults = Faults(faults(&[("HOLDFAST_MYSQL_SHARDS", &url)])).to_string();
+        assert!(faults.contains(words) && !faults.contains("s3cret"), "{faults}");
+    }
+    config(&[("HOLDFAST_MYSQL_SHARDS", "mysql://u@db/a?ssl-mode=verify_identity&ssl-ca=/ca.pem")]);
+}
+
+#[test]
+fn files_of_tls_come_in_pairs_and_with_what_they_are_for() {
+    for (given, missing) in [
+        (vec![("HOLDFAST_TLS_CERT", "/a")], "HOLDFAST_TLS_KEY"),
+        (vec![("HOLDFAST_TLS_KEY", "/a")], "HOLDFAST_TLS_CERT"),
+        (vec![("HOLDFAST_TLS_CLIENT_CA", "/a")], "HOLDFAST_TLS_CLIENT_CA"),
+        (vec![("HOLDFAST_REDIS_TLS_CA", "/a")], "HOLDFAST_REDIS_TLS_CA"),
+        (
+            vec![("HOLDFAST_REDIS_TLS_CA", "/a"), ("HOLDFAST_REDIS_URL", "redis://c")],
+            "HOLDFAST_REDIS_TLS_CA",
+        ),
+    ] {
+        let faults = faults(&given);
+        assert_eq!(faults.len(), 1, "{faults:?}");
+        assert_eq!(faults[0].name, missing);
+    }
+    // Whether they can be read is asked where they are used.
+    let both = [("HOLDFAST_TLS_CERT", "/nowhere/a"), ("HOLDFAST_TLS_KEY", "/nowhere/b")];
+    assert!(config(&both).http.tls.is_some());
+    assert_eq!(load_to_serve(&sources(&both)).config.unwrap_err().0.len(), 2);
+}

@@ -181,7 +181,10 @@ fn fault(key: &str, error: &dyn Display) -> Faults {
 
 /// The configured cache; nothing is connected yet.
 fn redis(config: &Config) -> anyhow::Result<Option<BalanceCache>> {
-    let open = |redis: &crate::config::Redis| BalanceCache::new(redis.url.expose(), &redis.prefix);
-    let opened = config.redis.as_ref().map(open).transpose();
-    Ok(opened.map_err(|error| fault("redis_url", &error))?)
+    let Some(redis) = &config.redis else { return Ok(None) };
+    let ca = redis.tls_ca.as_ref().map(std::fs::read).transpose();
+    let ca = ca.map_err(|error| fault("redis_tls_ca", &error))?;
+    let key = if ca.is_some() { "redis_tls_ca" } else { "redis_url" };
+    let opened = BalanceCache::with_ca(redis.url.expose(), &redis.prefix, ca);
+    Ok(Some(opened.map_err(|error| fault(key, &error))?))
 }

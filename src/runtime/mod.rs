@@ -3,6 +3,7 @@
 
 pub mod backend;
 mod door;
+mod limits;
 pub mod migration;
 mod process;
 mod readiness;
@@ -10,5 +11,6 @@ pub(crate) mod stop;
 pub(crate) mod supervisor;
 mod waiting;
 
+pub use door::{Door, HttpLimits};
 pub use process::{ANYBODY, dev, serve};
 pub use readiness::{Needs, Services, ask_all};

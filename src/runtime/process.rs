@@ -2,6 +2,7 @@
 
 use super::backend::{self, Backend};
 use super::door::Door;
+use super::limits;
 use super::readiness::{Condition, Needs};
 use super::stop;
 use super::supervisor::Supervisor;
@@ -32,6 +33,7 @@ pub const ANYBODY: &str = "default";
 
 /// Runs the configured roles on MySQL and Kafka until SIGINT or SIGTERM.
 pub async fn serve(config: &Config) -> anyhow::Result<()> {
+    limits::set(config.core_dumps);
     let stop = stop::on_signal()?;
     let condition = Condition::starting();
     let extras = extras(&condition)?;
@@ -50,25 +52,27 @@ pub async fn serve(config: &Config) -> anyhow::Result<()> {
 }
 
 /// Runs every role on the embedded store and log until SIGINT or SIGTERM. New data gets `shards`
-/// shards, or 2. `greet` is told the address as soon as requests are taken.
+/// shards, or 2. `greet` is told the address, with
+/// its scheme, as soon as requests are taken.
 pub async fn dev(
     config: &Config,
     shards: Option<u16>,
-    greet: impl FnOnce(SocketAddr),
+    greet: impl FnOnce(&str, SocketAddr),
 ) -> anyhow::Result<()> {
+    limits::set(config.core_dumps);
     let stop = stop::on_signal()?;
     let condition = Condition::starting();
     let extras = extras(&condition)?;
     let backend = backend::open_or_create_embedded(config, shards).await?;
     refuse_unrecovered(&*backend.store).await?;
-    let door = Door::open(&config.listen, http::probes(extras.clone(), true)).await?;
-    let address = door.address();
+    let door = Door::open(&config.listen, &config.http, http::probes(extras.clone(), true)).await?;
+    let (scheme, address) = (door.scheme(), door.address());
     let everything = Config { roles: Role::ALL.to_vec(), shards: None, ..config.clone() };
     let waiting = Waiting::until(config.start_timeout, condition.clone());
     let gate = gate(&config.access, &backend.store)?;
     let mut process = Process::new(backend, &everything, condition, waiting, Some(door));
     process.let_in(extras, gate, &config.access);
-    greet(address);
+    greet(scheme, address);
     process.run(stop, config.stop_timeout).await
 }
 
@@ -93,7 +97,7 @@ async fn open_door(config: &Config, extras: &HttpExtras) -> anyhow::Result<Optio
         return Ok(None);
     }
     let probes = http::probes(extras.clone(), ingress);
-    Ok(Some(Door::open(&config.listen, probes).await?))
+    Ok(Some(Door::open(&config.listen, &config.http, probes).await?))
 }
 
 fn extras(condition: &Condition) -> anyhow::Result<HttpExtras> {

@@ -10,5 +10,6 @@ mod proxy;
 #[allow(dead_code, reason = "tests/faults uses the rest")]
 mod services;
 mod store_contract;
+mod transport;
 #[allow(dead_code, reason = "tests/faults uses the rest")]
 mod wait;

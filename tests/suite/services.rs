@@ -25,6 +25,8 @@ pub struct Services {
     pub mysql: Vec<String>,
     /// `host:port`.
     pub kafka: String,
+    /// `host:port` for who comes with TLS and SCRAM, where there is one.
+    pub kafka_secure: String,
     /// URL.
     pub redis: String,
     /// Where `scripts/services` runs them, if it does.
@@ -44,9 +46,17 @@ pub async fn own_services(only: &str, mysql_servers: usize) -> Services {
     Services::from_lines(&found, &found)
 }
 
+/// Services for one test alone that refuse whoever comes without TLS; they show `cert.pem`, with
+/// `key.pem` and from `ca.pem`, of this directory. Kafka does at a second address, and wants the
+/// password in `kafka-password`.
+pub async fn own_services_with_tls(only: &str, files: &Path) -> Services {
+    let found = from_script(only, 1, Some(("SERVICES_TLS", text(files)))).await;
+    Services::from_lines(&found, &found)
+}
+
 /// All services, for one test alone; Kafka sends its clients to this address.
 pub async fn own_services_through(kafka_advertised: &str) -> Services {
-    let advertised = Some(kafka_advertised.to_owned());
+    let advertised = Some(("KAFKA_ADVERTISED", kafka_advertised.to_owned()));
     let found = from_script(&NAMES.join(","), MYSQL_SERVERS, advertised).await;
     Services::from_lines(&found, &found)
 }
@@ -84,6 +94,7 @@ impl Services {
         Self {
             mysql: mysql.split(',').filter(|url| !url.is_empty()).map(str::to_owned).collect(),
             kafka: value(&variable("kafka")),
+            kafka_secure: value(&variable("kafka_secure")),
             redis: value(&variable("redis")),
             run: script.get("HOLDFAST_TEST_SERVICES_DIR").map(PathBuf::from),
         }
@@ -136,25 +147,25 @@ async fn obtain() -> Services {
 async fn from_script(
     only: &str,
     mysql_servers: usize,
-    kafka_advertised: Option<String>,
+    how: Option<(&'static str, String)>,
 ) -> HashMap<String, String> {
     let dir = std::env::temp_dir().join(format!("holdfast-{}", unique()));
     let process = std::process::id().to_string();
     let servers = mysql_servers.max(1).to_string();
     let arguments =
         ["up", "--dir", &text(&dir), "--mysql", &servers, "--only", only, "--for-pid", &process];
-    let output = run_script(arguments.map(str::to_owned).to_vec(), kafka_advertised).await;
+    let output = run_script(arguments.map(str::to_owned).to_vec(), how).await;
     let pairs = output.lines().filter_map(|line| line.split_once('='));
     pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
 }
 
-/// Runs the script and returns what it prints; what it says goes to standard error.
-async fn run_script(arguments: Vec<String>, kafka_advertised: Option<String>) -> String {
+/// Runs the script, with a variable of its environment, and returns what it prints; what it says goes to standard error.
+async fn run_script(arguments: Vec<String>, how: Option<(&'static str, String)>) -> String {
     let run = tokio::task::spawn_blocking(move || {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/services");
         let output = Command::new(&script)
             .args(&arguments)
-            .envs(kafka_advertised.map(|address| ("KAFKA_ADVERTISED", address)))
+            .envs(how)
             .stdin(Stdio::null())
             .stderr(Stdio::inherit())
             .output()

@@ -3,6 +3,7 @@
 
 pub mod naive;
 
+use crate::store::mysql::encrypted;
 use anyhow::{Context as _, bail};
 use serde::Serialize;
 use sqlx::mysql::{MySqlConnectOptions, MySqlConnection};
@@ -26,7 +27,7 @@ impl Server {
         if url.scheme() != "mysql" || url.host_str().is_none() {
             bail!(SHAPE);
         }
-        let options = MySqlConnectOptions::from_url(&url).context(SHAPE)?;
+        let options = encrypted(&url, MySqlConnectOptions::from_url(&url).context(SHAPE)?);
         Ok(Self { url, options: options.charset("utf8mb4").database("") })
     }
 

@@ -1,6 +1,7 @@
 //! How librdkafka is set up, and how its errors and log lines become ours.
 
 use crate::broker::{BrokerError, Group, MAX_RECORD_BYTES, Topic};
+use crate::seldom::Seldom;
 use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::ConsumerContext;
@@ -173,8 +174,17 @@ impl ClientContext for Quiet {
 
 impl ConsumerContext for Quiet {}
 
-/// A log line of librdkafka. Lost connections are errors to it and everyday to us.
+/// A log line of librdkafka. Lost connections are errors to it and everyday to us; not so where a
+/// broker and we do not trust each other, which no call says otherwise.
 pub(super) fn log(level: RDKafkaLogLevel, facility: &str, line: &str) {
+    static DISTRUST: Seldom = Seldom::unsaid();
+    const TELLING: [&str; 2] = ["SSL handshake failed", "SASL authentication error"];
+    if TELLING.iter().any(|words| line.contains(words)) {
+        if let Some(left_out) = DISTRUST.due() {
+            tracing::warn!(facility, left_out, "kafka client: {line}");
+        }
+        return;
+    }
     match level {
         RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
             tracing::error!(facility, "kafka client: {line}");

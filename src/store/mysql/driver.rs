@@ -16,8 +16,10 @@ use serde::Serialize;
 use sqlx::error::DatabaseError;
 use sqlx::mysql::{
     MySqlArguments, MySqlConnectOptions, MySqlConnection, MySqlDatabaseError, MySqlRow,
+    MySqlSslMode,
 };
 use sqlx::{Arguments, AssertSqlSafe, ConnectOptions, Executor, MySql, Row, TypeInfo, ValueRef};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use url::Url;
@@ -103,13 +105,15 @@ impl Database {
         if url.scheme() != "mysql" || name.is_empty() || name.contains(['/', '`', '%']) {
             return Err(SHAPE.to_owned());
         }
-        let options = MySqlConnectOptions::from_url(&url)
-            .map_err(|error| format!("{SHAPE}: {error}"))?
-            .charset("utf8mb4")
-            .timezone(Some("+00:00".to_owned()))
-            .pipes_as_concat(false)
-            .no_engine_substitution(false)
-            .disable_statement_logging();
+        let options = encrypted(
+            &url,
+            MySqlConnectOptions::from_url(&url).map_err(|error| format!("{SHAPE}: {error}"))?,
+        )
+        .charset("utf8mb4")
+        .timezone(Some("+00:00".to_owned()))
+        .pipes_as_concat(false)
+        .no_engine_substitution(false)
+        .disable_statement_logging();
         let host = url.host_str().unwrap_or("localhost");
         let address = format!("{host}:{}/{name}", url.port().unwrap_or(3306));
         let connections = Connections::new(
@@ -121,6 +125,28 @@ impl Database {
         let breaker = breaker::<MySqlDriver>(format!("mysql.{shard}"), vec![connections.clone()]);
         Ok(Self { options, name, address, connections, breaker })
     }
+}
+
+/// Left to itself the client library falls back to plain text without a word where the server, or
+/// somebody in between, says that it has no TLS. So a URL that does not say has to have TLS, with a
+/// certificate from the authority that it names, if it names one; but for this machine itself.
+pub fn encrypted(url: &Url, options: MySqlConnectOptions) -> MySqlConnectOptions {
+    let names = |wanted: &[&str]| url.query_pairs().any(|(name, _)| wanted.contains(&&*name));
+    if names(&["ssl-mode", "sslmode"]) {
+        return options;
+    }
+    if names(&["ssl-ca", "sslca"]) {
+        return options.ssl_mode(MySqlSslMode::VerifyIdentity);
+    }
+    let here = match url.host_str().unwrap_or("localhost") {
+        "localhost" => true,
+        host => {
+            let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+            address.is_ok_and(|address| address.is_loopback())
+        }
+    };
+    let mode = if here { MySqlSslMode::Preferred } else { MySqlSslMode::Required };
+    options.ssl_mode(mode)
 }
 
 fn session(conn: &mut MySqlConnection) -> BoxFuture<'_, Result<(), sqlx::Error>> {
@@ -388,7 +414,7 @@ fn values(rows: &[MySqlRow]) -> Result<Vec<Vec<Value>>, sqlx::Error> {
 
 #[cfg(test)]
 mod tests {
-    use super::without_quoted;
+    use super::*;
 
     #[test]
     fn what_stands_in_quotes_is_left_out_however_they_pair() {
@@ -399,6 +425,26 @@ mod tests {
             ("none", "none"),
         ] {
             assert_eq!(without_quoted(text), left);
+        }
+    }
+
+    #[test]
+    fn only_this_machine_may_have_no_tls_unless_somebody_says_so() {
+        for (url, mode) in [
+            ("mysql://u@localhost/a", "PREFERRED"),
+            ("mysql://u@127.0.0.1:3307/a", "PREFERRED"),
+            ("mysql://u@[::1]/a", "PREFERRED"),
+            ("mysql://u@db0/a", "REQUIRED"),
+            ("mysql://u@192.0.2.1/a", "REQUIRED"),
+            ("mysql://u@localhost.example/a", "REQUIRED"),
+            ("mysql://u@db0/a?ssl-mode=DISABLED", "DISABLED"),
+            ("mysql://u@db0/a?ssl-ca=/ca.pem", "VERIFY_IDENTITY"),
+            ("mysql://u@db0/a?ssl-mode=VERIFY_CA&ssl-ca=/ca.pem", "VERIFY_CA"),
+        ] {
+            let url = Url::parse(url).unwrap();
+            let options = encrypted(&url, MySqlConnectOptions::from_url(&url).unwrap());
+            let shown = options.to_url_lossy().to_string();
+            assert!(shown.contains(&format!("ssl-mode={mode}")), "{url} became {shown}");
         }
     }
 }

@@ -4,5 +4,5 @@ mod driver;
 mod migrate;
 mod statements;
 
-pub use driver::{MySqlSettings, MySqlStore};
+pub use driver::{MySqlSettings, MySqlStore, encrypted};
 pub use migrate::{migrate, pending};

@@ -8,7 +8,7 @@ fn with_secrets() -> Program {
     Program::new()
         .with("HOLDFAST_MYSQL_SHARDS", "mysql://app:s3cret@db0/h,mysql://app:s3cret@db1/h")
         .with("HOLDFAST_REDIS_URL", "redis://:s3cret@cache")
-        .with("HOLDFAST_KAFKA_OPTIONS", "security.protocol=sasl_ssl,sasl.password=s3cret")
+        .with("HOLDFAST_KAFKA_OPTIONS", "security.protocol=sasl_plaintext,sasl.password=s3cret")
 }
 
 #[test]
@@ -75,4 +75,18 @@ fn serving_without_shards_is_bad_configuration() {
     assert_eq!(output.code, Some(64), "{output:?}");
     assert!(output.stderr.contains("HOLDFAST_MYSQL_SHARDS"), "{output:?}");
     assert!(output.stderr.contains("holdfast dev"), "{output:?}");
+}
+
+#[test]
+fn what_kafka_needs_another_build_for_is_said() {
+    for options in ["security.protocol=SSL", "sasl.mechanism=SCRAM-SHA-512", "ssl.ca.location=a"] {
+        let output =
+            Program::new().with("HOLDFAST_KAFKA_OPTIONS", options).run(&["config", "--check"]);
+        if cfg!(feature = "kafka-tls") {
+            assert_eq!(output.code, Some(0), "{output:?}");
+        } else {
+            assert_eq!(output.code, Some(64), "{output:?}");
+            assert!(output.stderr.contains("--features kafka-tls"), "{output:?}");
+        }
+    }
 }

@@ -54,7 +54,8 @@ impl Program {
         let built = std::env::var_os("HOLDFAST_TEST_PROGRAM");
         let mut command = Command::new(built.unwrap_or(env!("CARGO_BIN_EXE_holdfast").into()));
         let ours = |name: &str| {
-            name.starts_with("HOLDFAST_") || name.starts_with("DB_") || name == "RUST_LOG"
+            let theirs = ["HOLDFAST_", "DB_", "VAULT_"];
+            theirs.iter().any(|prefix| name.starts_with(prefix)) || name == "RUST_LOG"
         };
         for (name, _) in std::env::vars_os().filter(|(name, _)| ours(&name.to_string_lossy())) {
             command.env_remove(name);
@@ -136,6 +137,11 @@ impl Running {
         let line = self.line_of_stderr("\"message\":\"listening\"");
         let line: Value = serde_json::from_str(&line).unwrap();
         format!("http://{}", line["address"].as_str().unwrap())
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     pub fn signal(&self, name: &str) {

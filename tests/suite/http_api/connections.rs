@@ -1,20 +1,20 @@
 //! Over real connections: what clients do to sockets does not harm others.
 
 use super::world::{TRANSFER, World};
+use holdfast::runtime::{Door, HttpLimits};
 use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
 async fn serve(world: &World) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let app = world.app.clone();
-    tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
-    address
+    let limits = HttpLimits { connections: 1000, head: PATIENCE, idle: PATIENCE, answer: PATIENCE };
+    let door = Door::open_plain("127.0.0.1:0", limits, world.app.clone()).await.unwrap();
+    // It goes on without its handle, as long as the test does.
+    door.address()
 }
 
 fn post(key: &str, body: &str) -> String {

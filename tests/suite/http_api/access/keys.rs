@@ -124,36 +124,12 @@ async fn refusals_of_access_are_in_the_audit_log() {
         world.ask(Some(&shop), "GET", "/v1/accounts/x", "").await.refused(404, "account_not_found");
         world.ask(None, "GET", "/v1/accounts", "").await.refused(401, "unauthenticated");
     }
-    let written = async {
-        loop {
-            let mut times = std::collections::BTreeMap::<String, u64>::new();
-            let mut rows = 0;
-            for shard in world.store.map().all_shards() {
-                for logged in
-                    world.store.acts(shard, &Default::default(), NEWEST, 500).await.unwrap()
-                {
-                    if logged.act.action == "access.refused" {
-                        let after: serde_json::Value =
-                            serde_json::from_str(&logged.act.after).unwrap();
-                        let what = format!(
-                            "{} {} {}",
-                            logged.act.actor.operator,
-                            logged.act.target,
-                            after["code"].as_str().unwrap()
-                        );
-                        *times.entry(what).or_default() += after["times"].as_u64().unwrap();
-                        rows += 1;
-                    }
-                }
-            }
-            if times.values().sum::<u64>() == 150 {
-                return (times, rows);
-            }
-            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-        }
+    let told = || async {
+        let (times, _) = refused(&world).await;
+        times.values().sum::<u64>() == 150
     };
-    let (times, rows) =
-        tokio::time::timeout(crate::wait::DEADLINE, written).await.expect("within a second or two");
+    crate::wait::eventually("all refusals are on record", told).await;
+    let (times, rows) = refused(&world).await;
     let expected = [
         ("shop GET /v1/accounts/{id} account_not_found".to_owned(), 50),
         ("shop POST /v1/accounts/{id}/freeze forbidden".to_owned(), 50),
@@ -161,4 +137,23 @@ async fn refusals_of_access_are_in_the_audit_log() {
     ];
     assert_eq!(times, expected.into());
     assert!(rows < 60, "{rows} rows for 150 refusals");
+}
+
+/// How often who was refused what, and in how many rows.
+async fn refused(world: &World) -> (std::collections::BTreeMap<String, u64>, usize) {
+    let (mut times, mut rows) = (std::collections::BTreeMap::new(), 0);
+    for shard in world.store.map().all_shards() {
+        for logged in world.store.acts(shard, &Default::default(), NEWEST, 500).await.unwrap() {
+            let act = logged.act;
+            if act.action != "access.refused" {
+                continue;
+            }
+            let after: serde_json::Value = serde_json::from_str(&act.after).unwrap();
+            let code = after["code"].as_str().unwrap();
+            let what = format!("{} {} {code}", act.actor.operator, act.target);
+            *times.entry(what).or_default() += after["times"].as_u64().unwrap();
+            rows += 1;
+        }
+    }
+    (times, rows)
 }
