@@ -52,8 +52,7 @@ pub async fn serve(config: &Config) -> anyhow::Result<()> {
 }
 
 /// Runs every role on the embedded store and log until SIGINT or SIGTERM. New data gets `shards`
-/// shards, or 2. `greet` is told the address, with
-/// its scheme, as soon as requests are taken.
+/// shards, or 2. `greet` is told scheme and address as soon as requests are taken.
 pub async fn dev(
     config: &Config,
     shards: Option<u16>,
