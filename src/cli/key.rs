@@ -63,6 +63,7 @@ struct Create {
 }
 
 #[derive(Args, Debug)]
+#[command(after_help = examples!("holdfast key list", "holdfast key list --format json"))]
 struct List {
     #[command(flatten)]
     target: TargetArgs,
@@ -71,6 +72,10 @@ struct List {
 }
 
 #[derive(Args, Debug)]
+#[command(after_help = examples!(
+    "holdfast key rotate 8d3k0q2m7x1c",
+    "holdfast key rotate 8d3k0q2m7x1c --overlap 1h",
+))]
 struct Rotate {
     /// The id of the key, by which it is listed
     id: KeyId,
@@ -82,6 +87,7 @@ struct Rotate {
 }
 
 #[derive(Args, Debug)]
+#[command(after_help = examples!("holdfast key revoke 8d3k0q2m7x1c --reason 'published by mistake'"))]
 struct Revoke {
     /// The id of the key, by which it is listed
     id: KeyId,

@@ -7,8 +7,14 @@ use holdfast::domain::Shard;
 use holdfast::store::{Mark, Store, StoreError};
 use std::time::Duration;
 
-const MIGRATIONS: [&str; 4] =
-    ["0001 ledger", "0002 operations", "0003 fixed lengths", "0004 audit chain"];
+const MIGRATIONS: [&str; 6] = [
+    "0001 ledger",
+    "0002 operations",
+    "0003 fixed lengths",
+    "0004 audit chain",
+    "0005 access",
+    "0006 velocity",
+];
 
 fn sentence<T>(result: Result<T, StoreError>) -> String {
     match result {
