@@ -93,7 +93,7 @@ fn answer(reports: &[(Shard, ChainReport)]) -> Value {
 
 fn table(reports: &[(Shard, ChainReport)]) -> String {
     let mut shards = Table::new(&["shard", ">rows", ">before the chain", ">head", "hash"]);
-    let mut faults = Table::new(&["shard", "rows", "what", "meaning"]);
+    let mut faults = Table::new(&["shard", "ids", "what", "meaning"]);
     let (mut found, mut more) = (false, 0);
     for (shard, report) in reports {
         let (id, hash) = head(report)
