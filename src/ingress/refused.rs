@@ -10,9 +10,9 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 /// How long refusals are gathered.
-const GATHERED: Duration = Duration::from_secs(1);
+const GATHERED: Duration = Duration::from_secs(5);
 /// Kinds that are told apart in that time; of more it is known only how many there were.
-const KINDS: usize = 200;
+const KINDS: usize = 100;
 /// Refusals that wait to be gathered. What finds no room is counted nowhere: whoever floods is in
 /// the log already.
 const WAITING: usize = 4096;
