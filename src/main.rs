@@ -37,7 +37,7 @@ async fn run(Cli { args, command }: Cli) -> Ended {
         Some(Command::Shards(command)) => cluster::shards(command, &args).await,
         Some(Command::Lag(command)) => lag::run(command, &args).await,
         Some(Command::Status(command)) => status::run(command, &args).await,
-        Some(Command::Bench(command)) => bench::run(command, &args).await,
+        Some(Command::Bench(command)) => bench::run(*command, &args).await,
         Some(Command::Config(command)) => config::run(&command, &args),
     }
 }

@@ -98,7 +98,7 @@ pub enum Command {
     /// Show what is under way, in money, and how everything is
     Status(status::StatusCommand),
     /// Drive load on a running Holdfast and show its throughput and latencies
-    Bench(bench::BenchCommand),
+    Bench(Box<bench::BenchCommand>),
     /// Show the effective configuration, secrets masked
     Config(config::ConfigCommand),
 }
