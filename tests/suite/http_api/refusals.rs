@@ -11,6 +11,8 @@ use std::collections::BTreeSet;
 async fn every_bad_request_is_refused_with_its_code_and_writes_nothing() {
     let world = World::new().await;
     world.account("alice", "USD").await;
+    world.account("closed", "USD").await;
+    world.post("/v1/accounts/closed/close", "").await.expect(200);
     let document = world.get("/openapi.json").await.expect(200);
     let before = world.everything().await;
     let cases = cases();

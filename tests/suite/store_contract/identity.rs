@@ -7,7 +7,8 @@ use holdfast::domain::Shard;
 use holdfast::store::{Mark, Store, StoreError};
 use std::time::Duration;
 
-const MIGRATIONS: [&str; 3] = ["0001 ledger", "0002 operations", "0003 fixed lengths"];
+const MIGRATIONS: [&str; 4] =
+    ["0001 ledger", "0002 operations", "0003 fixed lengths", "0006 velocity"];
 
 fn sentence<T>(result: Result<T, StoreError>) -> String {
     match result {
@@ -48,11 +49,18 @@ pub async fn a_database_of_an_earlier_release_is_upgraded(databases: Databases) 
     tx.quarantine(&suspects(["alice"])).await.unwrap();
     tx.commit().await.unwrap();
     for shard in [SHARD, OTHER] {
-        let tables =
-            ["audit_log", "account_quarantines", "dead_letters", "drift_progress", "drift_watched"];
+        let tables = [
+            "audit_log",
+            "account_quarantines",
+            "dead_letters",
+            "drift_progress",
+            "drift_watched",
+            "velocity_limits",
+        ];
         for table in tables {
             databases.sql(shard, &format!("DROP TABLE {table}")).await;
         }
+        databases.sql(shard, "ALTER TABLE account_mst DROP COLUMN limited").await;
         databases.sql(shard, "DELETE FROM _sqlx_migrations WHERE version >= 2").await;
     }
     let pending = databases.pending().await.unwrap();
