@@ -19,6 +19,8 @@ const COUNT: u64 = 400;
 const AMOUNT: u64 = 130_000;
 /// Cents; no whole number of transfers makes up the limit of the amount.
 const EACH: u64 = 300;
+/// From one request of a caller to the next.
+const PAUSE: Duration = Duration::from_millis(400);
 
 /// Where a process dies in the middle of a hold, and at which visit there.
 const DEATHS: [&str; 5] = [
@@ -163,13 +165,13 @@ impl Callers {
             tokio::spawn(async move {
                 let mut accepted = Vec::new();
                 while !stop.load(Ordering::Relaxed) {
+                    let deadline = tokio::time::Instant::now() + PAUSE;
                     let source = ["counted", "summed"][accepted.len() % 2];
                     let to = format!("paid-{}", (number + accepted.len() / 2) % 8);
                     accepted.push((source, accept(&http, &url, source, &to).await));
                     count.fetch_add(1, Ordering::Relaxed);
                     // Not as fast as they can: the deaths are to come while they ask.
-                    let pause = Duration::from_millis(400);
-                    let _ = tokio::time::timeout(pause, std::future::pending::<()>()).await;
+                    tokio::time::sleep_until(deadline).await;
                 }
                 accepted
             })

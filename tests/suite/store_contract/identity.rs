@@ -62,10 +62,19 @@ pub async fn a_database_of_an_earlier_release_is_upgraded(databases: Databases) 
             "dead_letters",
             "drift_progress",
             "drift_watched",
+            "velocity_limits",
+            "api_keys",
         ];
         for table in tables {
             databases.sql(shard, &format!("DROP TABLE {table}")).await;
         }
+        databases.sql(shard, "ALTER TABLE account_mst DROP COLUMN limited").await;
+        let index = match &databases {
+            Databases::Sqlite(..) => "DROP INDEX owned",
+            Databases::MySql(_) => "DROP INDEX owned ON account_mst",
+        };
+        databases.sql(shard, index).await;
+        databases.sql(shard, "ALTER TABLE account_mst DROP COLUMN owner").await;
         databases.sql(shard, "DELETE FROM _sqlx_migrations WHERE version >= 2").await;
     }
     let pending = databases.pending().await.unwrap();

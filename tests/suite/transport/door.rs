@@ -153,7 +153,7 @@ async fn a_reader_that_does_not_read_gives_its_place_up() {
     drop(reader);
 
     // One that reads gets all of it, however large.
-    drop(other);
+    let door = open(PATIENT).await;
     let mut reader = connect(&door).await;
     send(&mut reader, "GET /large HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await;
     assert!(rest(&mut reader).await.len() > LARGE);
