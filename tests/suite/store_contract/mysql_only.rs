@@ -222,7 +222,7 @@ async fn an_interrupted_migration_is_taken_up_again() {
     let interrupted =
         "UPDATE _sqlx_migrations SET success = FALSE; DROP TABLE leases, outbox, audit_log";
     databases.sql(SHARD, interrupted).await;
-    assert_eq!(databases.pending().await.unwrap()[0].migrations.len(), 3);
+    assert_eq!(databases.pending().await.unwrap()[0].migrations.len(), 4);
     databases.migrate().await.unwrap();
     let store = databases.open().await.unwrap();
     assert_eq!(store.outbox_depth(SHARD).await.unwrap(), (0, None));
