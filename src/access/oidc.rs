@@ -25,8 +25,6 @@ const KEPT: Duration = Duration::from_secs(3600);
 const BETWEEN: Duration = Duration::from_secs(5);
 /// The most that is read of an answer.
 const LONGEST_ANSWER: usize = 1024 * 1024;
-/// The longest that a token is believed without being looked at again.
-const BELIEVED: Duration = Duration::from_secs(60);
 
 /// Which provider, and what its tokens must be.
 #[derive(Clone, Debug)]
@@ -90,7 +88,7 @@ pub struct Oidc {
     demands: Demands,
     http: reqwest::Client,
     keys: RwLock<Option<Arc<Keys>>>,
-    /// Held while keys are fetched; when that was tried last.
+    /// Held while keys are fetched; when that was last done for an unknown key or in vain.
     fetching: Mutex<Option<Instant>>,
 }
 
@@ -138,7 +136,7 @@ impl Oidc {
         let key = keys.by_id.get(&kid).ok_or(Denied::Invalid("the token's key is not known"))?;
         let claims = self.demands.claims(token, header.alg, key)?;
         let principal = self.demands.principal(&claims)?;
-        let mut good_for = claims.good_for(self.settings.leeway).min(BELIEVED);
+        let mut good_for = claims.good_for(self.settings.leeway).min(keys.good_for());
         if let Some(introspection) = &self.settings.introspection {
             self.ask_about(token, introspection, &keys).await?;
             good_for = good_for.min(introspection.every);
@@ -151,24 +149,28 @@ impl Oidc {
         let kept = self.keys.read().await.clone();
         match kept {
             Some(keys) if keys.is_enough_for(kid) => Ok(keys),
-            kept => self.fetched(kid, kept).await,
+            _ => self.fetched(kid).await,
         }
     }
 
-    async fn fetched(&self, kid: &str, kept: Option<Arc<Keys>>) -> Result<Arc<Keys>, Denied> {
+    async fn fetched(&self, kid: &str) -> Result<Arc<Keys>, Denied> {
         let mut last = self.fetching.lock().await;
         // Somebody else may have fetched them meanwhile, or just tried to.
-        let now = self.keys.read().await.clone();
-        if let Some(keys) = now.filter(|keys| keys.is_enough_for(kid)) {
-            return Ok(keys);
+        let kept = self.keys.read().await.clone();
+        if let Some(keys) = kept.as_ref().filter(|keys| keys.is_enough_for(kid)) {
+            return Ok(Arc::clone(keys));
         }
         let soon = last.is_some_and(|last| last.elapsed() < BETWEEN);
         if soon {
             let away = || Denied::Unavailable("the OpenID provider does not answer".to_owned());
             return kept.filter(|keys| keys.fetched.elapsed() < KEPT).ok_or_else(away);
         }
+        // One because they have grown old does not put off one for a key that has come since.
+        let early = kept.as_ref().is_some_and(|keys| keys.fetched.elapsed() < FRESH);
         let fetched = self.fetch().await;
-        *last = Some(Instant::now());
+        if early || fetched.is_err() {
+            *last = Some(Instant::now());
+        }
         match fetched {
             Ok(keys) => {
                 let keys = Arc::new(keys);
@@ -245,6 +247,12 @@ impl Oidc {
 impl Keys {
     fn is_enough_for(&self, kid: &str) -> bool {
         self.fetched.elapsed() < FRESH && self.by_id.contains_key(kid)
+    }
+
+    /// For how long a token of one of them is believed without being looked at again: until they
+    /// are fetched anew, so that a key that is gone then takes its tokens with it.
+    fn good_for(&self) -> Duration {
+        FRESH.saturating_sub(self.fetched.elapsed()).max(BETWEEN)
     }
 }
 

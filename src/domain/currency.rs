@@ -73,6 +73,12 @@ fn two_places(code: [u8; 3]) -> bool {
 pub struct UnknownCurrency;
 
 impl Currency {
+    /// The codes of all.
+    pub fn codes() -> impl Iterator<Item = &'static str> {
+        let others = OTHER_SCALES.iter().filter_map(|(code, _)| std::str::from_utf8(*code).ok());
+        SCALE_2.split(' ').chain(others)
+    }
+
     /// Number of decimal places of the minor unit: JPY 0, USD 2, BHD 3.
     pub fn scale(self) -> u32 {
         other_scale(self.0).unwrap_or(2)

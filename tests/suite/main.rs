@@ -4,6 +4,7 @@ mod breakers;
 mod broker_contract;
 mod cli;
 mod http_api;
+mod oidc;
 mod pipeline;
 #[allow(dead_code, reason = "tests/faults uses the rest")]
 mod proxy;

@@ -39,6 +39,26 @@ pub async fn services() -> &'static Services {
     SERVICES.get_or_init(obtain).await
 }
 
+/// The address of a Keycloak whose administrator is `admin`, with that password: from the
+/// environment or from `scripts/services`, and started only where a test asks for it.
+pub async fn keycloak() -> &'static str {
+    static KEYCLOAK: OnceCell<String> = OnceCell::const_new();
+    const NAME: &str = "keycloak";
+    let start = || async {
+        let (origin, address) = match std::env::var(variable(NAME)) {
+            Ok(address) => ("the environment", Some(address)),
+            Err(_) => {
+                let started = from_script(NAME, 1, None).await;
+                ("scripts/services", started.get(&variable(NAME)).cloned())
+            }
+        };
+        let address = address.expect("the script prints what it started");
+        say(NAME, origin, &address);
+        address.trim_end_matches('/').to_owned()
+    };
+    KEYCLOAK.get_or_init(start).await
+}
+
 /// Services that no other test uses, to be stopped and killed at will; `only` as the script takes
 /// it. What was not asked for has no address.
 pub async fn own_services(only: &str, mysql_servers: usize) -> Services {

@@ -24,13 +24,13 @@ pub struct CreateAccount {
     #[schema(schema_with = schemas::account_kind, required = false)]
     kind: String,
     /// How far `posted - held` may go below zero; zero by default.
-    #[schema(schema_with = schemas::amount, required = false)]
+    #[schema(schema_with = schemas::amount_or_zero, required = false)]
     overdraft_limit: String,
     /// At most 16 KiB of compact JSON.
     metadata: Option<BTreeMap<String, String>>,
     /// Whose it is: the caller's own where it is left out and the caller does not see all
     /// accounts.
-    #[schema(max_length = 64)]
+    #[schema(pattern = "^[!-~]{1,64}$")]
     owner: Option<String>,
 }
 
@@ -48,13 +48,13 @@ pub struct CreateAccounts {
 #[allow(dead_code, reason = "documents the fields that `patch` reads")]
 pub struct PatchAccount {
     /// Lowered only as far as it is unused.
-    #[schema(schema_with = schemas::amount, required = false)]
+    #[schema(schema_with = schemas::amount_or_zero, required = false)]
     overdraft_limit: String,
     /// Replaces all metadata; at most 16 KiB of compact JSON.
     #[schema(value_type = BTreeMap<String, String>, required = false)]
     metadata: BTreeMap<String, String>,
     /// Gives it to another owner.
-    #[schema(max_length = 64, required = false)]
+    #[schema(schema_with = schemas::principal, required = false)]
     owner: String,
 }
 

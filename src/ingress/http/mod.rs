@@ -8,6 +8,7 @@ mod answers;
 mod batches;
 mod compatibility;
 mod crowd;
+mod described;
 mod docs;
 mod extract;
 mod extras;
@@ -65,7 +66,7 @@ struct Api {
 #[derive(OpenApi)]
 #[openapi(
     info(title = "Holdfast", description = include_str!("docs.md")),
-    components(schemas(ProblemBody, Fault, Place)),
+    components(schemas(ProblemBody, Fault, Place, schemas::CurrencyCode)),
     tags(
         (name = TAG_ACCOUNTS, description = "Accounts, balances, ledgers"),
         (name = TAG_TRANSFERS, description = "Transfers and what becomes of them"),
@@ -97,6 +98,7 @@ pub fn router(
         .merge(docs::routes())
         .split_for_parts();
     permissions::describe(&mut openapi);
+    described::describe(&mut openapi);
     openapi.extensions = Some(Extensions::builder().add("x-error-codes", error_codes()).build());
     let document = openapi.to_json().expect("the description is made of strings and numbers");
     routes

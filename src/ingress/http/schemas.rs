@@ -1,21 +1,23 @@
 //! Parts of the OpenAPI document that types do not say by themselves: patterns, names, errors.
 
 use super::problem::Code;
-use crate::domain::{AccountKind, AccountStatus, Period, Reason};
+use crate::domain::{AccountKind, AccountStatus, Currency, Period, Reason};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
-use utoipa::IntoResponses;
 use utoipa::openapi::extensions::Extensions;
 use utoipa::openapi::{
     ContentBuilder, HeaderBuilder, KnownFormat, Object, ObjectBuilder, OneOfBuilder, Ref, RefOr,
     Response, ResponseBuilder, Responses, SchemaFormat, Type, schema::Schema, schema::SchemaType,
 };
+use utoipa::{IntoResponses, PartialSchema, ToSchema};
 
 fn string() -> ObjectBuilder {
     ObjectBuilder::new().schema_type(Type::String)
 }
 
-fn names<'a>(names: impl IntoIterator<Item = &'a str>) -> ObjectBuilder {
-    string().enum_values(Some(names))
+/// One of these.
+pub fn names<'a>(names: impl IntoIterator<Item = &'a str>) -> Object {
+    string().enum_values(Some(names)).build()
 }
 
 fn nullable(schema: ObjectBuilder) -> Object {
@@ -27,9 +29,40 @@ pub fn account_id() -> Object {
     string().pattern(Some("^[A-Za-z0-9][A-Za-z0-9._:-]{0,63}$")).build()
 }
 
-/// An ISO 4217 code.
-pub fn currency() -> Object {
-    string().pattern(Some("^[A-Z]{3}$")).examples(["USD"]).build()
+/// A principal's name.
+pub fn principal() -> Object {
+    string().pattern(Some("^[!-~]{1,64}$")).build()
+}
+
+/// The caller's name of a request.
+pub fn idempotency_key() -> Object {
+    string().pattern(Some("^[!-~]{1,255}$")).build()
+}
+
+/// Where a part of a list ended.
+pub fn cursor() -> Object {
+    string().pattern(Some("^([0-9a-f]{2})+$")).build()
+}
+
+/// An ISO 4217 code: all of them are listed in one place.
+pub fn currency() -> Ref {
+    Ref::from_schema_name(CurrencyCode::name())
+}
+
+/// The codes that are known.
+pub struct CurrencyCode;
+
+impl PartialSchema for CurrencyCode {
+    fn schema() -> RefOr<Schema> {
+        let codes = string().enum_values(Some(Currency::codes())).examples(["USD"]);
+        codes.description(Some("A currency of ISO 4217.")).build().into()
+    }
+}
+
+impl ToSchema for CurrencyCode {
+    fn name() -> Cow<'static, str> {
+        Cow::Borrowed("Currency")
+    }
 }
 
 /// A time.
@@ -47,6 +80,12 @@ pub fn transfer_id() -> Object {
     string().format(Some(SchemaFormat::Custom("uuid".to_owned()))).build()
 }
 
+/// A transfer id that a caller gives.
+pub fn transfer_id_given() -> Object {
+    let version_7 = "^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$";
+    string().pattern(Some(version_7)).build()
+}
+
 /// A transfer id, or null.
 pub fn optional_transfer_id() -> Object {
     nullable(string().format(Some(SchemaFormat::Custom("uuid".to_owned()))))
@@ -54,27 +93,40 @@ pub fn optional_transfer_id() -> Object {
 
 /// An amount in a request: text, or a number whose literal text has the same form.
 pub fn amount() -> Schema {
-    let text = string().pattern(Some(r"^(0|[1-9][0-9]{0,14})(\.[0-9]{1,4})?$"));
-    let number = ObjectBuilder::new().schema_type(Type::Number).description(Some(
-        "Taken only if its literal text has the form of the string: no exponent",
-    ));
-    Schema::OneOf(OneOfBuilder::new().item(text).item(number).build())
+    let over_zero = r"^([1-9][0-9]{0,14}(\.[0-9]{1,4})?|0\.([1-9][0-9]{0,3}|0[1-9][0-9]{0,2}|00[1-9][0-9]?|000[1-9]))$";
+    text_or_number(over_zero, |number| number.exclusive_minimum(Some(0_i64)))
+}
+
+/// The same, or zero.
+pub fn amount_or_zero() -> Schema {
+    text_or_number(r"^(0|[1-9][0-9]{0,14})(\.[0-9]{1,4})?$", |number| number.minimum(Some(0_i64)))
+}
+
+fn text_or_number(pattern: &str, least: fn(ObjectBuilder) -> ObjectBuilder) -> Schema {
+    let number = ObjectBuilder::new()
+        .schema_type(Type::Number)
+        .maximum(Some(999_999_999_999_999_i64))
+        .description(Some(
+            "Taken only if its literal text has the form of the string: no exponent",
+        ));
+    let text = string().pattern(Some(pattern));
+    Schema::OneOf(OneOfBuilder::new().item(text).item(least(number)).build())
 }
 
 /// Customer or external.
 pub fn account_kind() -> Object {
-    names([AccountKind::Customer, AccountKind::External].map(AccountKind::as_str)).build()
+    names([AccountKind::Customer, AccountKind::External].map(AccountKind::as_str))
 }
 
 /// The statuses of an account.
 pub fn account_status() -> Object {
     let all = [AccountStatus::Active, AccountStatus::Frozen, AccountStatus::Closed];
-    names(all.map(AccountStatus::as_str)).build()
+    names(all.map(AccountStatus::as_str))
 }
 
 /// The states of a transfer.
 pub fn transfer_status() -> Object {
-    names(["requested", "held", "credited", "committed", "rejected", "cancelled"]).build()
+    names(["requested", "held", "credited", "committed", "rejected", "cancelled"])
 }
 
 /// Why a transfer was refused, or null.
@@ -85,12 +137,12 @@ pub fn reason() -> Object {
 
 /// The periods of velocity limits.
 pub fn period() -> Object {
-    names(Period::ALL.map(Period::as_str)).build()
+    names(Period::ALL.map(Period::as_str))
 }
 
 /// Debit or credit.
 pub fn entry_direction() -> Object {
-    names(["debit", "credit"]).build()
+    names(["debit", "credit"])
 }
 
 macro_rules! error_sets {

@@ -32,7 +32,7 @@ pub struct CreateTransfer {
     /// At most 16 KiB of compact JSON.
     metadata: Option<BTreeMap<String, String>>,
     /// In place of the header `Idempotency-Key`; in a batch it is required.
-    #[schema(max_length = 255)]
+    #[schema(pattern = "^[!-~]{1,255}$")]
     idempotency_key: Option<String>,
 }
 
@@ -53,7 +53,7 @@ pub struct ReverseTransfer {
     #[schema(schema_with = schemas::amount)]
     amount: String,
     /// In place of the header `Idempotency-Key`.
-    #[schema(max_length = 255)]
+    #[schema(pattern = "^[!-~]{1,255}$")]
     idempotency_key: Option<String>,
 }
 
@@ -76,7 +76,7 @@ pub struct Payment {
     #[schema(max_length = 255)]
     description: Option<String>,
     /// Or in the header `Idempotency-Key`.
-    #[schema(max_length = 255)]
+    #[schema(pattern = "^[!-~]{1,255}$")]
     idempotency_key: Option<String>,
 }
 
