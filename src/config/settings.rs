@@ -362,4 +362,10 @@ pub const SETTINGS: &[Setting] = &[
         "open or closed",
         "Whether callers are let through while Redis does not say how much is left, or refused as overloaded.",
     ),
+    setting(
+        "proposal_expiry",
+        Some("1d"),
+        "a duration from 1m to 30d, such as 1d",
+        "How long a proposal can be approved.",
+    ),
 ];

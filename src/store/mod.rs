@@ -9,6 +9,7 @@ mod credentials;
 mod drift;
 pub mod mysql;
 mod operations;
+mod proposals;
 mod recovery;
 mod rows;
 mod sql;
@@ -22,6 +23,7 @@ pub use operations::{
     Act, ActFilter, Action, Actor, Handled, LetterMark, LoggedAct, NEWEST, Operations,
     OperationsTx, Quarantined,
 };
+pub use proposals::{Proposals, ProposalsTx};
 pub use recovery::{Lease, Recovery};
 pub use rows::{
     AccountChange, AccountFilter, AccountRecord, AccountSettings, BalanceRow, Cause, Claim,
@@ -132,7 +134,7 @@ pub enum StoreError {
 /// trip.
 /// Methods that write return how many rows changed; [`expect_rows`] compares.
 #[async_trait]
-pub trait Tx: CredentialsTx + OperationsTx + Send {
+pub trait Tx: CredentialsTx + OperationsTx + ProposalsTx + Send {
     /// The shard.
     fn shard(&self) -> Shard;
 
@@ -239,7 +241,7 @@ pub fn expect_rows(
 /// The port. Reads outside [`Tx`] see committed rows; each is one statement unless said otherwise.
 #[async_trait]
 pub trait Store:
-    Audit + Credentials + Drift + Operations + Recovery + Send + Sync + 'static
+    Audit + Credentials + Drift + Operations + Proposals + Recovery + Send + Sync + 'static
 {
     /// The map that all shards agreed on when the store was opened.
     fn map(&self) -> &ShardMap;

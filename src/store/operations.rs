@@ -45,11 +45,19 @@ pub enum Action {
     CloseAccount,
     /// An account's limit or owner was changed.
     ChangeAccount,
+    /// Somebody proposed an operation that another has to approve.
+    CreateProposal,
+    /// A proposal was approved.
+    ApproveProposal,
+    /// A proposal was rejected.
+    RejectProposal,
+    /// What was approved is done, or could not be.
+    ExecuteProposal,
 }
 
 impl Action {
     /// All of them.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 20] = [
         Self::CancelTransfer,
         Self::RetryTransfer,
         Self::Quarantine,
@@ -66,6 +74,10 @@ impl Action {
         Self::UnfreezeAccount,
         Self::CloseAccount,
         Self::ChangeAccount,
+        Self::CreateProposal,
+        Self::ApproveProposal,
+        Self::RejectProposal,
+        Self::ExecuteProposal,
     ];
 
     /// The name in the log.
@@ -87,6 +99,10 @@ impl Action {
             Self::UnfreezeAccount => "account.unfreeze",
             Self::CloseAccount => "account.close",
             Self::ChangeAccount => "account.change",
+            Self::CreateProposal => "proposal.create",
+            Self::ApproveProposal => "proposal.approve",
+            Self::RejectProposal => "proposal.reject",
+            Self::ExecuteProposal => "proposal.execute",
         }
     }
 }

@@ -19,6 +19,8 @@ mod operations;
 mod params;
 mod permissions;
 mod problem;
+mod proposal_body;
+mod proposals;
 mod schemas;
 mod transfer_body;
 mod transfers;
@@ -28,6 +30,7 @@ pub use extras::{DependencyStatus, Health, HttpExtras, Readiness};
 pub use params::{Position, cursor, decode as position};
 pub use permissions::{About, Need, PERMISSIONS, Permission};
 pub use problem::Problem;
+pub use proposal_body::ProposalAnswer;
 pub use transfer_body::{Caller, Shape, transfer as read_transfer};
 
 use super::Ingress;
@@ -47,6 +50,7 @@ use utoipa_axum::router::OpenApiRouter;
 
 const TAG_ACCOUNTS: &str = "Accounts";
 const TAG_TRANSFERS: &str = "Transfers";
+const TAG_PROPOSALS: &str = "Proposals";
 const TAG_OPERATIONS: &str = "Operations";
 const TAG_COMPATIBILITY: &str = "Compatibility";
 
@@ -65,6 +69,7 @@ struct Api {
     tags(
         (name = TAG_ACCOUNTS, description = "Accounts, balances, ledgers"),
         (name = TAG_TRANSFERS, description = "Transfers and what becomes of them"),
+        (name = TAG_PROPOSALS, description = "What one principal proposes and another approves"),
         (name = TAG_OPERATIONS, description = "For those who run it"),
         (name = TAG_COMPATIBILITY,
             description = "Paths of an older system: the same behaviour in another shape")
@@ -85,6 +90,7 @@ pub fn router(
         .merge(histories::routes())
         .merge(transfers::routes())
         .merge(batches::routes())
+        .merge(proposals::routes())
         .merge(compatibility::routes())
         .merge(operations::probes())
         .merge(operations::metrics_route())

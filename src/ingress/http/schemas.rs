@@ -1,7 +1,7 @@
 //! Parts of the OpenAPI document that types do not say by themselves: patterns, names, errors.
 
 use super::problem::Code;
-use crate::domain::{AccountKind, AccountStatus, Reason};
+use crate::domain::{AccountKind, AccountStatus, OperationKind, ProposalState, Reason};
 use std::collections::BTreeMap;
 use utoipa::IntoResponses;
 use utoipa::openapi::extensions::Extensions;
@@ -83,6 +83,16 @@ pub fn reason() -> Object {
     nullable(string().enum_values(Some(reasons.chain([serde_json::Value::Null]))))
 }
 
+/// What can be proposed.
+pub fn operation_kind() -> Object {
+    names(OperationKind::ALL.map(OperationKind::as_str)).build()
+}
+
+/// How far a proposal has come.
+pub fn proposal_status() -> Object {
+    names(ProposalState::ALL.map(ProposalState::as_str)).build()
+}
+
 /// Debit or credit.
 pub fn entry_direction() -> Object {
     names(["debit", "credit"]).build()
@@ -136,6 +146,18 @@ error_sets! {
     ReverseErrors = [InvalidRequest, IdempotencyKeyMissing, IdempotencyKeyMismatch,
         TransferNotFound, TransferNotCommitted, ReversalExceedsOriginal, BodyTooLarge,
         UnsupportedMediaType, IdempotencyKeyReused, ShardUnavailable, Overloaded, OutcomeUnknown];
+    /// Errors of proposing something.
+    CreateProposalErrors = [InvalidRequest, IdempotencyKeyMissing, IdempotencyKeyMismatch,
+        AccountNotFound, TransferNotFound, TransferFinal, TransferCredited, BodyTooLarge,
+        UnsupportedMediaType, IdempotencyKeyReused, ShardUnavailable, Overloaded, OutcomeUnknown];
+    /// Errors of reading a proposal.
+    ProposalErrors = [InvalidRequest, ProposalNotFound, ShardUnavailable];
+    /// Errors of approving.
+    ApproveErrors = [InvalidRequest, ProposalNotFound, ProposalOwn, ProposalExpired,
+        ProposalDecided, BodyTooLarge, ShardUnavailable, OutcomeUnknown];
+    /// Errors of rejecting.
+    RejectErrors = [InvalidRequest, ProposalNotFound, ProposalOwn, ProposalExpired,
+        ProposalDecided, BodyTooLarge, UnsupportedMediaType, ShardUnavailable, OutcomeUnknown];
     /// Errors of readiness.
     ReadinessErrors = [NotReady];
     /// Errors of what asks nobody.

@@ -266,7 +266,7 @@ fn number(error: &dyn DatabaseError) -> u16 {
 fn constraint(message: &str) -> Constraint {
     let key = message.rsplit("for key '").next().unwrap_or("").trim_end_matches('\'');
     match key {
-        "idempotency_keys.PRIMARY" => Constraint::Claim,
+        "idempotency_keys.PRIMARY" | "proposals.proposal_claim" => Constraint::Claim,
         "transaction_status.PRIMARY" => Constraint::Transfer,
         "ledger_entries.PRIMARY" => Constraint::Entry,
         "ledger_entries.account_version" => Constraint::EntryVersion,
