@@ -88,6 +88,8 @@ pub struct Policy {
     pub batch: usize,
     /// How often a process that is not told of new outbox rows looks for them.
     pub outbox_poll: Duration,
+    /// How long a proposal can be approved.
+    pub proposal_expiry: Duration,
     /// Name of this process among others, in leases.
     pub instance: String,
 }
@@ -108,6 +110,7 @@ impl Default for Policy {
             default_currency: "USD".parse().expect("USD is a currency"),
             batch: 1000,
             outbox_poll: Duration::from_millis(4),
+            proposal_expiry: Duration::from_secs(86_400),
             instance: format!("{}-{:08x}", std::process::id(), random::bits() >> 32),
         }
     }

@@ -21,6 +21,7 @@ pub mod ingress;
 pub mod limits;
 pub mod operator;
 pub mod projector;
+pub mod proposals;
 pub mod quarantine;
 pub mod random;
 pub mod reconciler;

@@ -3,7 +3,7 @@
 use clap::Parser;
 use holdfast::cli::{
     Cli, Command, Ended, account, audit, bench, cluster, config, dev, dlq, help, key, lag, migrate,
-    reconcile, report, serve, status, transfer,
+    proposal, reconcile, report, serve, status, transfer,
 };
 use std::process::ExitCode;
 use std::time::Duration;
@@ -32,6 +32,7 @@ async fn run(Cli { args, command }: Cli) -> Ended {
         Some(Command::Transfer(command)) => transfer::run(command, &args).await,
         Some(Command::Reconcile(command)) => reconcile::run(command, &args).await,
         Some(Command::Dlq(command)) => dlq::run(command, &args).await,
+        Some(Command::Proposal(command)) => proposal::run(command, &args).await,
         Some(Command::Key(command)) => key::run(command, &args).await,
         Some(Command::Audit(command)) => audit::run(command, &args).await,
         Some(Command::Shards(command)) => cluster::shards(command, &args).await,

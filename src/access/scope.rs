@@ -59,6 +59,12 @@ named! {
         AuditRead = "audit:read",
         /// Reading the metrics.
         MetricsRead = "metrics:read",
+        /// Reading what is proposed and what became of it.
+        ProposalsRead = "proposals:read",
+        /// Proposing operations that somebody else has to approve.
+        ProposalsWrite = "proposals:write",
+        /// Approving and rejecting what others propose.
+        ProposalsDecide = "proposals:decide",
     }
 }
 
@@ -69,9 +75,9 @@ named! {
         Customer = "customer",
         /// A customer that also creates accounts of its own.
         Merchant = "merchant",
-        /// Sees all accounts and runs them; moves no money.
+        /// Sees all accounts and runs them; proposes what has to do with money.
         Operator = "operator",
-        /// Sees all accounts, to judge what an operator proposes.
+        /// Sees all accounts, and decides on what others propose.
         Approver = "approver",
         /// Sees everything and changes nothing.
         Auditor = "auditor",
@@ -96,7 +102,8 @@ impl Role {
     /// What it allows on all accounts, whoever owns them.
     pub fn on_all(self) -> Scopes {
         use Scope::{
-            AccountsControl, AccountsRead, AccountsWrite, AuditRead, MetricsRead, TransfersRead,
+            AccountsControl, AccountsRead, AccountsWrite, AuditRead, MetricsRead, ProposalsDecide,
+            ProposalsRead, ProposalsWrite, TransfersRead,
         };
         match self {
             Self::Customer | Self::Merchant => Scopes::NONE,
@@ -106,9 +113,15 @@ impl Role {
                 AccountsWrite,
                 AccountsControl,
                 MetricsRead,
+                ProposalsRead,
+                ProposalsWrite,
             ]),
-            Self::Approver => Scopes::of(&[TransfersRead, AccountsRead]),
-            Self::Auditor => Scopes::of(&[TransfersRead, AccountsRead, AuditRead, MetricsRead]),
+            Self::Approver => {
+                Scopes::of(&[TransfersRead, AccountsRead, ProposalsRead, ProposalsDecide])
+            }
+            Self::Auditor => {
+                Scopes::of(&[TransfersRead, AccountsRead, AuditRead, MetricsRead, ProposalsRead])
+            }
             Self::Admin => Scopes::ALL,
         }
     }
@@ -184,11 +197,19 @@ mod tests {
 
     #[test]
     fn who_reads_only_writes_nothing() {
-        for role in [Role::Auditor, Role::Approver] {
-            let all = role.on_own().or(role.on_all());
-            for scope in all.iter() {
-                assert!(scope.as_str().ends_with(":read"), "{role} has {scope}");
-            }
+        let all = Role::Auditor.on_own().or(Role::Auditor.on_all());
+        for scope in all.iter() {
+            assert!(scope.as_str().ends_with(":read"), "an auditor has {scope}");
+        }
+    }
+
+    #[test]
+    fn only_an_admin_both_proposes_and_decides() {
+        for role in Role::ALL {
+            let all = role.on_all();
+            let both = all.contains(Scope::ProposalsWrite) && all.contains(Scope::ProposalsDecide);
+            assert_eq!(both, *role == Role::Admin, "{role}");
+            assert!(!role.on_own().contains(Scope::ProposalsWrite), "{role}");
         }
     }
 }

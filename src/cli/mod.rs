@@ -21,6 +21,8 @@ mod metadata;
 pub mod migrate;
 mod operator;
 mod output;
+pub mod proposal;
+mod proposal_create;
 pub mod reconcile;
 mod reconcile_recover;
 mod reconcile_repair;
@@ -87,6 +89,8 @@ pub enum Command {
     Reconcile(reconcile::ReconcileCommand),
     /// List, show, replay and discard dead letters
     Dlq(dlq::DlqCommand),
+    /// Propose what has to do with money, and approve what others propose
+    Proposal(proposal::ProposalCommand),
     /// Make, list, replace and revoke API keys
     Key(key::KeyCommand),
     /// Show what operators did, and verify that the log of it is whole

@@ -287,6 +287,7 @@ fn read_policy(reader: &mut Reader) -> Policy {
         default_currency: reader.get("default_currency", parse::any),
         batch: reader.get("batch", parse::number(1..=5000)),
         outbox_poll: reader.get("outbox_poll", parse::duration(MILLI..=MINUTE)),
+        proposal_expiry: reader.get("proposal_expiry", parse::duration(MINUTE..=DAY * 30)),
         instance: reader.get_optional("instance", instance).unwrap_or(standard.instance),
     }
 }

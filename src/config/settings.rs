@@ -410,4 +410,10 @@ pub const SETTINGS: &[Setting] = &[
         "on or off",
         "Whether a process that crashes may leave its memory, with all secrets in it, on the disk.",
     ),
+    setting(
+        "proposal_expiry",
+        Some("1d"),
+        "a duration from 1m to 30d, such as 1d",
+        "How long a proposal can be approved.",
+    ),
 ];

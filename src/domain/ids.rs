@@ -144,6 +144,38 @@ impl fmt::Display for Partition {
     }
 }
 
+/// Where a dead letter stands: `shard.partition.offset`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LetterId {
+    /// The shard of its topic.
+    pub shard: Shard,
+    /// The partition.
+    pub partition: Partition,
+    /// The offset.
+    pub offset: i64,
+}
+
+impl fmt::Display for LetterId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}.{}", self.shard, self.partition, self.offset)
+    }
+}
+
+impl FromStr for LetterId {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let read = || {
+            let mut parts = text.split('.');
+            let (shard, partition) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
+            let offset = parts.next()?.parse().ok().filter(|offset| *offset >= 0)?;
+            let (shard, partition) = (Shard(shard), Partition(partition));
+            parts.next().is_none().then_some(Self { shard, partition, offset })
+        };
+        read().ok_or("shard, partition and offset of a dead letter, such as 0.3.17")
+    }
+}
+
 /// The cluster that rows and events belong to; minted once by `migrate`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -305,5 +337,14 @@ mod tests {
     #[test]
     fn ids_that_differ_in_case_differ() {
         assert_ne!("Alice".parse::<AccountId>(), "alice".parse::<AccountId>());
+    }
+
+    #[test]
+    fn the_id_of_a_letter_reads_back() {
+        let id = LetterId { shard: Shard(1), partition: Partition(3), offset: 17 };
+        assert_eq!(id.to_string().parse(), Ok(id));
+        for text in ["", "1.2", "1.2.-3", "1.2.3.4", "a.2.3", "70000.1.1"] {
+            assert!(text.parse::<LetterId>().is_err(), "{text}");
+        }
     }
 }

@@ -16,6 +16,7 @@ mod event;
 pub mod hex;
 mod ids;
 mod money;
+mod proposal;
 mod step;
 #[cfg(test)]
 pub mod testing;
@@ -32,10 +33,13 @@ pub use event::{
     RequestDetails,
 };
 pub use ids::{
-    AccountId, Client, ClusterId, Generation, IdempotencyKey, InvalidId, Partition, SLOTS, Shard,
-    Slot, TransferId,
+    AccountId, Client, ClusterId, Generation, IdempotencyKey, InvalidId, LetterId, Partition,
+    SLOTS, Shard, Slot, TransferId,
 };
 pub use money::{InvalidAmount, MAX_AMOUNT, Money, format_minor, parse_signed_minor};
+pub use proposal::{
+    Decision, Ended, Operation, OperationKind, Proposal, ProposalId, ProposalState,
+};
 pub use step::{
     AccountChange, Cause, DeadReason, Entry, EntryRow, Input, Outcome, Plan, Side, StageWrite,
     Stamp, StuckTransfer, TransferRow, UsageChange,

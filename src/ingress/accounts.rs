@@ -142,7 +142,7 @@ impl Ingress {
     }
 
     /// Runs work that may be done twice; once more where its COMMIT was not confirmed.
-    pub(super) async fn settle<W: Work>(
+    pub(crate) async fn settle<W: Work>(
         &self,
         shard: Shard,
         work: &W,
@@ -156,7 +156,7 @@ impl Ingress {
 
     /// Writes a balance to Redis behind the caller's back: what it misses expires there. It lasts
     /// half a second at most, and where Redis is silent its breaker ends it at once.
-    pub(super) fn cache_balance(&self, balance: BalanceRow) {
+    pub(crate) fn cache_balance(&self, balance: BalanceRow) {
         let context = self.context.clone();
         tokio::spawn(async move {
             let Some(cache) = &context.cache else { return };
@@ -290,32 +290,54 @@ impl Work for Settle<'_> {
     type Output = Result<Settled, Refusal>;
 
     async fn run(&self, tx: &mut dyn Tx, _attempt: u32) -> Result<Self::Output, StoreError> {
-        let ids = BTreeSet::from([self.id.clone()]);
-        let locked = tx.lock_accounts(&ids).await?.remove(self.id);
-        let record = tx.account_records(&ids).await?.remove(self.id);
-        let (Some(row), Some(record)) = (locked, record) else {
-            return Ok(Err(Refusal::AccountNotFound(self.id.clone())));
-        };
-        checked(tx.shard(), &row)?;
-        let mut account = AccountRecord { row, ..record };
-        let settings = match decide(&account, self.change) {
-            Ok(Some(settings)) => settings,
-            Ok(None) => return Ok(Ok(Settled { account, changed_at: None })),
-            Err(refusal) => return Ok(Err(refusal)),
-        };
-        checked(tx.shard(), &settings.row)?;
-        expect_rows(tx.shard(), "account settings", 1, tx.write_settings(&settings).await?)?;
-        let before = standing(&account);
-        account.row = settings.row;
-        account.metadata = settings.metadata.unwrap_or(account.metadata);
-        account.owner = settings.owner.or(account.owner);
-        let after = standing(&account);
-        if before != after {
-            let act = self.by.act(self.change.action(), self.id, &before, &after);
-            tx.record_acts(&[act]).await?;
-        }
-        Ok(Ok(Settled { account, changed_at: Some(tx.now()) }))
+        change_within(tx, self.id, self.change, self.by).await
     }
+}
+
+/// Gives an account another overdraft limit, in minor units, within a transaction of its shard; the
+/// account as it is then.
+pub(crate) async fn limit_within(
+    tx: &mut dyn Tx,
+    id: &AccountId,
+    limit: i64,
+    by: &Actor,
+) -> Result<Result<AccountRow, Refusal>, StoreError> {
+    let change =
+        Change::Patch(AccountPatch { overdraft_limit: Some(limit), ..AccountPatch::default() });
+    Ok(change_within(tx, id, &change, by).await?.map(|settled| settled.account.row))
+}
+
+async fn change_within(
+    tx: &mut dyn Tx,
+    id: &AccountId,
+    change: &Change,
+    by: &Actor,
+) -> Result<Result<Settled, Refusal>, StoreError> {
+    let ids = BTreeSet::from([id.clone()]);
+    let locked = tx.lock_accounts(&ids).await?.remove(id);
+    let record = tx.account_records(&ids).await?.remove(id);
+    let (Some(row), Some(record)) = (locked, record) else {
+        return Ok(Err(Refusal::AccountNotFound(id.clone())));
+    };
+    checked(tx.shard(), &row)?;
+    let mut account = AccountRecord { row, ..record };
+    let settings = match decide(&account, change) {
+        Ok(Some(settings)) => settings,
+        Ok(None) => return Ok(Ok(Settled { account, changed_at: None })),
+        Err(refusal) => return Ok(Err(refusal)),
+    };
+    checked(tx.shard(), &settings.row)?;
+    expect_rows(tx.shard(), "account settings", 1, tx.write_settings(&settings).await?)?;
+    let before = standing(&account);
+    account.row = settings.row;
+    account.metadata = settings.metadata.unwrap_or(account.metadata);
+    account.owner = settings.owner.or(account.owner);
+    let after = standing(&account);
+    if before != after {
+        let act = by.act(change.action(), id, &before, &after);
+        tx.record_acts(&[act]).await?;
+    }
+    Ok(Ok(Settled { account, changed_at: Some(tx.now()) }))
 }
 
 /// What the audit log has of an account's settings: all that decides about its money and whose it

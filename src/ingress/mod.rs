@@ -21,6 +21,7 @@ mod submit;
 mod velocity;
 mod wait;
 
+pub(crate) use accounts::limit_within;
 pub use accounts::{AccountPatch, AccountRequest, Created, minted_account_id};
 pub use cancel::Cancelled;
 pub use ownership::Part;
@@ -66,5 +67,10 @@ impl Ingress {
             map.all_shards().map(|shard| wait::start(Arc::clone(&context), shard)).collect();
         let (ending, owners) = (CancellationToken::new(), ownership::nobody_remembered());
         Self { context, lanes, waiters, ending, owners }
+    }
+
+    /// The ports that it works on.
+    pub(crate) fn context(&self) -> &Arc<Context> {
+        &self.context
     }
 }

@@ -17,10 +17,16 @@ impl Class {
     /// Of calls that need a scope.
     pub fn of(scope: Scope) -> Self {
         match scope {
-            Scope::TransfersRead | Scope::AccountsRead | Scope::AuditRead | Scope::MetricsRead => {
-                Self::Read
-            }
-            Scope::TransfersWrite | Scope::AccountsWrite | Scope::AccountsControl => Self::Write,
+            Scope::TransfersRead
+            | Scope::AccountsRead
+            | Scope::AuditRead
+            | Scope::MetricsRead
+            | Scope::ProposalsRead => Self::Read,
+            Scope::TransfersWrite
+            | Scope::AccountsWrite
+            | Scope::AccountsControl
+            | Scope::ProposalsWrite
+            | Scope::ProposalsDecide => Self::Write,
         }
     }
 

@@ -8,46 +8,14 @@ use crate::domain::{DeadLetter, Money, Partition, Shard, State, Timestamp, Trans
 use crate::roles::Role;
 use crate::store::{LetterMark, StoreError, TransferRecord};
 use std::collections::{BTreeMap, HashMap};
-use std::fmt;
-use std::str::FromStr;
+
+pub use crate::domain::LetterId;
 
 /// Records read at once.
 const PAGE: usize = 200;
 /// Records and bytes of one partition that one list looks at; the next one goes on from there.
 const MOST_RECORDS: usize = 10_000;
 const MOST_BYTES: usize = 64 << 20;
-
-/// Where a dead letter stands: `shard.partition.offset`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct LetterId {
-    /// The shard of its topic.
-    pub shard: Shard,
-    /// The partition.
-    pub partition: Partition,
-    /// The offset.
-    pub offset: i64,
-}
-
-impl fmt::Display for LetterId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}.{}", self.shard, self.partition, self.offset)
-    }
-}
-
-impl FromStr for LetterId {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let read = || {
-            let mut parts = text.split('.');
-            let (shard, partition) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
-            let offset = parts.next()?.parse().ok().filter(|offset| *offset >= 0)?;
-            let (shard, partition) = (Shard(shard), Partition(partition));
-            parts.next().is_none().then_some(Self { shard, partition, offset })
-        };
-        read().ok_or("shard, partition and offset of a dead letter, such as 0.3.17")
-    }
-}
 
 /// What stands still because of a dead letter.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -267,19 +235,5 @@ async fn look_at_transfers(context: &Context, letters: &mut [Letter]) {
             (None, Some(error)) => Blocked::Unknown(error.to_string()),
             (None, None) => Blocked::NoTransfer,
         };
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_id_of_a_letter_reads_back() {
-        let id = LetterId { shard: Shard(1), partition: Partition(3), offset: 17 };
-        assert_eq!(id.to_string().parse(), Ok(id));
-        for text in ["", "1.2", "1.2.-3", "1.2.3.4", "a.2.3", "70000.1.1"] {
-            assert!(text.parse::<LetterId>().is_err(), "{text}");
-        }
     }
 }

@@ -7,9 +7,9 @@ mod repair;
 mod replay;
 mod stage;
 
-pub use release::{Examined, examine, quarantined, release};
+pub use release::{Examined, examine, quarantined, release, release_within};
 pub use repair::{Repair, Repairs, repair};
-pub use replay::{Replayed, discard, replay};
+pub use replay::{Replayed, discard, discard_within, replay};
 pub use stage::{retry, stage};
 
 use crate::broker::BrokerError;

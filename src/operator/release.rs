@@ -75,25 +75,34 @@ impl Work for Release<'_> {
     type Output = bool;
 
     async fn run(&self, tx: &mut dyn Tx, _attempt: u32) -> Result<bool, StoreError> {
-        let ids = [self.id.clone()].into();
-        let Some(mut row) = tx.lock_accounts(&ids).await?.remove(self.id) else { return Ok(false) };
-        if !row.quarantined {
-            return Ok(false);
-        }
-        let version_before = row.version;
-        row.quarantined = false;
-        row.version += 1;
-        let settings = AccountSettings { row, version_before, metadata: None, owner: None };
-        expect_rows(tx.shard(), "account settings", 1, tx.write_settings(&settings).await?)?;
-        tx.forget_quarantines(&ids).await?;
-        let findings: Vec<&str> =
-            self.examined.findings.iter().map(|finding| finding.what).collect();
-        let after = json!({ "quarantined": false, "still_wrong": findings });
-        let before = quarantined(self.examined.quarantine.as_ref());
-        let act = self.actor.act(Action::ReleaseQuarantine, self.id, &before, &after);
-        tx.record_acts(&[act]).await?;
-        Ok(true)
+        release_within(tx, self.id, self.examined, self.actor).await
     }
+}
+
+/// [`release`], within a transaction of the account's shard.
+pub async fn release_within(
+    tx: &mut dyn Tx,
+    id: &AccountId,
+    examined: &Examined,
+    actor: &Actor,
+) -> Result<bool, StoreError> {
+    let ids = [id.clone()].into();
+    let Some(mut row) = tx.lock_accounts(&ids).await?.remove(id) else { return Ok(false) };
+    if !row.quarantined {
+        return Ok(false);
+    }
+    let version_before = row.version;
+    row.quarantined = false;
+    row.version += 1;
+    let settings = AccountSettings { row, version_before, metadata: None, owner: None };
+    expect_rows(tx.shard(), "account settings", 1, tx.write_settings(&settings).await?)?;
+    tx.forget_quarantines(&ids).await?;
+    let findings: Vec<&str> = examined.findings.iter().map(|finding| finding.what).collect();
+    let after = json!({ "quarantined": false, "still_wrong": findings });
+    let before = quarantined(examined.quarantine.as_ref());
+    let act = actor.act(Action::ReleaseQuarantine, id, &before, &after);
+    tx.record_acts(&[act]).await?;
+    Ok(true)
 }
 
 /// A quarantine as it is shown.

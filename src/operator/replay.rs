@@ -79,6 +79,18 @@ pub async fn discard(
     }
 }
 
+/// [`discard`], within a transaction of the letter's shard; [`StoreError::Duplicate`] where somebody
+/// else was faster.
+pub async fn discard_within(
+    tx: &mut dyn Tx,
+    context: &Context,
+    letter: &Letter,
+    actor: &Actor,
+) -> Result<(), StoreError> {
+    let (emit, handled) = (None, Handled::Discarded);
+    Settle { context, letter, actor, emit, handled }.run(tx, 0).await
+}
+
 /// Somebody else was faster, or the error stands.
 async fn already(
     context: &Context,

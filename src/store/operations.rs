@@ -56,11 +56,13 @@ pub enum Action {
     RejectProposal,
     /// A limit was changed.
     ChangeLimit,
+    /// What was approved is done, or could not be.
+    ExecuteProposal,
 }
 
 impl Action {
     /// All of them.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::CancelTransfer,
         Self::RetryTransfer,
         Self::Quarantine,
@@ -82,6 +84,7 @@ impl Action {
         Self::ApproveProposal,
         Self::RejectProposal,
         Self::ChangeLimit,
+        Self::ExecuteProposal,
     ];
 
     /// The name in the log.
@@ -108,6 +111,7 @@ impl Action {
             Self::ApproveProposal => "proposal.approve",
             Self::RejectProposal => "proposal.reject",
             Self::ChangeLimit => "limit.change",
+            Self::ExecuteProposal => "proposal.execute",
         }
     }
 }

@@ -51,6 +51,7 @@ fn policy(process: usize, batch: usize) -> Policy {
         default_currency: "USD".parse().expect("a currency"),
         batch,
         outbox_poll: Duration::from_secs(1),
+        proposal_expiry: Duration::from_secs(86_400),
         instance: format!("process-{process}"),
     }
 }

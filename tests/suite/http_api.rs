@@ -6,6 +6,7 @@ mod connections;
 mod description;
 mod operations;
 mod outages;
+mod proposals;
 mod refusals;
 mod table;
 mod transfers;

@@ -81,6 +81,9 @@ pub fn account(text: &str, pointer: &str, who: &Who) -> Result<AccountRequest, P
         owner,
     };
     if who.principal.may_on_all(Scope::AccountsControl) {
+        if request.overdraft_limit > 0 {
+            who.changes_limits()?;
+        }
         Ok(request)
     } else {
         of_its_own(request, named, who)

@@ -143,6 +143,9 @@ async fn patch_account(
     if patch.decides() {
         who.needs_on_all(Scope::AccountsControl, "changing a limit or an owner")?;
     }
+    if patch.has_limit() {
+        who.changes_limits()?;
+    }
     let patch = if patch.has_limit() {
         patch.in_currency(api.ingress.account(&id).await?.row.currency)?
     } else {

@@ -3,7 +3,7 @@
 use super::headers;
 use super::params::Params;
 use super::problem::{Code, Place, Problem};
-use crate::domain::{AccountId, TransferId};
+use crate::domain::{AccountId, ProposalId, TransferId};
 use axum::body::{Body, HttpBody};
 use axum::extract::{FromRequest, FromRequestParts, Path, Request};
 use axum::http::header::EXPECT;
@@ -68,6 +68,17 @@ impl<S: Send + Sync> FromRequestParts<S> for AccountPath {
 pub struct TransferPath(pub TransferId);
 
 impl<S: Send + Sync> FromRequestParts<S> for TransferPath {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        id_of_path(parts, state).await.map(Self)
+    }
+}
+
+/// The proposal id of the path.
+pub struct ProposalPath(pub ProposalId);
+
+impl<S: Send + Sync> FromRequestParts<S> for ProposalPath {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {

@@ -3,7 +3,7 @@
 use super::extract::Call;
 use super::permissions::{About, Need, Permissions};
 use super::problem::{Code, Problem};
-use crate::access::{Denied, Gate, Principal, Scope};
+use crate::access::{Denied, Gate, Principal, Role, Scope};
 use crate::ingress::{Ingress, Refusals, Refused};
 use crate::limits::{Class, Limiter, Verdict};
 use crate::store::Actor;
@@ -280,6 +280,16 @@ impl Who {
     pub fn actor(&self, call: &Call) -> Actor {
         let request = call.request_id.chars().take(64).collect();
         Actor { operator: self.principal.client.to_string(), reason: None, request: Some(request) }
+    }
+
+    /// A problem, unless it may set overdraft limits alone.
+    pub fn changes_limits(&self) -> Result<(), Problem> {
+        if self.principal.roles().contains(&Role::Admin) {
+            return Ok(());
+        }
+        let detail = "an overdraft limit is changed by two: propose it (POST /v1/proposals with \
+                      kind change_limit), and have somebody else approve it";
+        Err(Problem::new(Code::Forbidden, detail))
     }
 
     /// A problem, unless it has this scope on accounts that it does not own.

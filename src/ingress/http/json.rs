@@ -68,6 +68,11 @@ impl<'a> Fields<'a> {
         Ok(fields)
     }
 
+    /// Whether a field that was not read yet is there, and not null.
+    pub fn has(&self, name: &str) -> bool {
+        self.values.get(name).is_some_and(|value| value.get() != "null")
+    }
+
     /// A field that must be there.
     pub fn required<T>(
         &mut self,
@@ -178,6 +183,15 @@ pub fn text_up_to(value: &RawValue, most: usize) -> Result<String, String> {
     match text.chars().count() {
         count if count > most => Err(format!("has {count} characters; at most {most} are allowed")),
         _ => Ok(text),
+    }
+}
+
+/// True or false.
+pub fn flag(value: &RawValue) -> Result<bool, String> {
+    match value.get() {
+        "true" => Ok(true),
+        "false" => Ok(false),
+        _ => Err("must be true or false".to_owned()),
     }
 }
 

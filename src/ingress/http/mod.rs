@@ -22,6 +22,8 @@ mod operations;
 mod params;
 mod permissions;
 mod problem;
+mod proposal_body;
+mod proposals;
 mod schemas;
 mod transfer_body;
 mod transfers;
@@ -33,6 +35,7 @@ pub use limits::LimitsAnswer;
 pub use params::{Position, cursor, decode as position};
 pub use permissions::{About, Need, PERMISSIONS, Permission};
 pub use problem::Problem;
+pub use proposal_body::ProposalAnswer;
 pub use transfer_body::{Caller, Shape, transfer as read_transfer};
 
 use super::Ingress;
@@ -52,6 +55,7 @@ use utoipa_axum::router::OpenApiRouter;
 
 const TAG_ACCOUNTS: &str = "Accounts";
 const TAG_TRANSFERS: &str = "Transfers";
+const TAG_PROPOSALS: &str = "Proposals";
 const TAG_OPERATIONS: &str = "Operations";
 const TAG_COMPATIBILITY: &str = "Compatibility";
 
@@ -70,6 +74,7 @@ struct Api {
     tags(
         (name = TAG_ACCOUNTS, description = "Accounts, balances, ledgers"),
         (name = TAG_TRANSFERS, description = "Transfers and what becomes of them"),
+        (name = TAG_PROPOSALS, description = "What one principal proposes and another approves"),
         (name = TAG_OPERATIONS, description = "For those who run it"),
         (name = TAG_COMPATIBILITY,
             description = "Paths of an older system: the same behaviour in another shape")
@@ -92,6 +97,7 @@ pub fn router(
         .merge(transfers::routes())
         .merge(batches::routes())
         .merge(acts::routes())
+        .merge(proposals::routes())
         .merge(compatibility::routes())
         .merge(operations::probes())
         .merge(operations::metrics_route())

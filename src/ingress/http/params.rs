@@ -2,7 +2,7 @@
 
 use super::problem::{Fault, Place, Problem};
 use crate::domain::hex;
-use crate::domain::{AccountId, TransferId};
+use crate::domain::{AccountId, ProposalId, TransferId};
 use crate::ingress::TransferPosition;
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
@@ -134,6 +134,18 @@ impl Position for AccountId {
 
 impl Position for TransferId {
     const TAG: &'static str = "t1.";
+
+    fn write(&self) -> String {
+        self.to_string()
+    }
+
+    fn read(text: &str) -> Option<Self> {
+        text.parse().ok()
+    }
+}
+
+impl Position for ProposalId {
+    const TAG: &'static str = "p1.";
 
     fn write(&self) -> String {
         self.to_string()

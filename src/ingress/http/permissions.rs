@@ -94,6 +94,11 @@ pub const PERMISSIONS: &[Permission] = table! {
     GET "/metrics" => scope(Scope::MetricsRead);
     GET "/openapi.json" => Need::Nothing;
     GET "/docs" => Need::Nothing;
+    POST "/v1/proposals" => scope(Scope::ProposalsWrite);
+    GET "/v1/proposals" => scope(Scope::ProposalsRead);
+    GET "/v1/proposals/{id}" => scope(Scope::ProposalsRead);
+    POST "/v1/proposals/{id}/approve" => scope(Scope::ProposalsDecide);
+    POST "/v1/proposals/{id}/reject" => scope(Scope::ProposalsDecide);
 };
 
 /// The account that is named `batch`, which the batch route would hide: the same as of any other.

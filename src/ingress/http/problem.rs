@@ -4,6 +4,7 @@
 //! request's id is known.
 
 use super::super::Refusal;
+use crate::proposals::ProposalError;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
@@ -54,12 +55,16 @@ codes! {
         "Send `Authorization: Bearer` with an API key or a token that holds.";
     Forbidden = 403, "forbidden", "The caller may not do this",
         "The credential's roles and scopes do not allow it.";
+    ProposalOwn = 403, "proposal_own", "Nobody decides on their own proposal",
+        "Another principal has to approve or reject it.";
     NotFound = 404, "not_found", "There is nothing at this path",
         "See `/docs` for all paths.";
     AccountNotFound = 404, "account_not_found", "The account does not exist",
         "Account ids are case-sensitive.";
     TransferNotFound = 404, "transfer_not_found", "The transfer does not exist",
         "Look it up by its idempotency key: `GET /v1/transfers?source=&idempotency_key=`.";
+    ProposalNotFound = 404, "proposal_not_found", "The proposal does not exist",
+        "`GET /v1/proposals` lists them.";
     MethodNotAllowed = 405, "method_not_allowed", "The method is not allowed here",
         "The header `Allow` lists the methods of this path.";
     AccountExists = 409, "account_exists", "The account exists with other attributes",
@@ -79,6 +84,10 @@ codes! {
     ReversalExceedsOriginal = 409, "reversal_exceeds_original",
         "The reversal exceeds the original",
         "All reversals of a transfer together never exceed its amount.";
+    ProposalExpired = 409, "proposal_expired", "The time of the proposal is over",
+        "Propose it anew.";
+    ProposalDecided = 409, "proposal_decided", "The proposal is decided",
+        "It was decided otherwise or by somebody else, and that stands.";
     BodyTooLarge = 413, "body_too_large", "The body is too large",
         "A body is at most 64 KiB, that of a batch 2 MiB.";
     UnsupportedMediaType = 415, "unsupported_media_type", "The body is not JSON",
@@ -251,5 +260,25 @@ impl From<Refusal> for Problem {
             Refusal::Internal => Code::InternalError,
         };
         Self::new(code, refusal.to_string())
+    }
+}
+
+impl From<ProposalError> for Problem {
+    fn from(error: ProposalError) -> Self {
+        let detail = error.to_string();
+        let code = match error {
+            ProposalError::NotFound(_) => Code::ProposalNotFound,
+            ProposalError::Own => Code::ProposalOwn,
+            ProposalError::Expired => Code::ProposalExpired,
+            ProposalError::Decided(_) | ProposalError::NotApproved(_) => Code::ProposalDecided,
+            ProposalError::KeyReused => Code::IdempotencyKeyReused,
+            // The approval stands, whatever kept the rest from being done.
+            ProposalError::Unfinished(_) => Code::OutcomeUnknown,
+            ProposalError::Impossible { field, detail } => {
+                return Self::fault(Place::Body, &format!("/{field}"), detail);
+            }
+            ProposalError::Refused(refusal) => return refusal.into(),
+        };
+        Self::new(code, detail)
     }
 }

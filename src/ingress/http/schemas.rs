@@ -1,7 +1,9 @@
 //! Parts of the OpenAPI document that types do not say by themselves: patterns, names, errors.
 
 use super::problem::Code;
-use crate::domain::{AccountKind, AccountStatus, Currency, Period, Reason};
+use crate::domain::{
+    AccountKind, AccountStatus, Currency, OperationKind, Period, ProposalState, Reason,
+};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use utoipa::openapi::extensions::Extensions;
@@ -140,6 +142,16 @@ pub fn period() -> Object {
     names(Period::ALL.map(Period::as_str))
 }
 
+/// What can be proposed.
+pub fn operation_kind() -> Object {
+    names(OperationKind::ALL.map(OperationKind::as_str))
+}
+
+/// How far a proposal has come.
+pub fn proposal_status() -> Object {
+    names(ProposalState::ALL.map(ProposalState::as_str))
+}
+
 /// Debit or credit.
 pub fn entry_direction() -> Object {
     names(["debit", "credit"])
@@ -196,6 +208,18 @@ error_sets! {
     ReverseErrors = [InvalidRequest, IdempotencyKeyMissing, IdempotencyKeyMismatch,
         TransferNotFound, TransferNotCommitted, ReversalExceedsOriginal, BodyTooLarge,
         UnsupportedMediaType, IdempotencyKeyReused, ShardUnavailable, Overloaded, OutcomeUnknown];
+    /// Errors of proposing something.
+    CreateProposalErrors = [InvalidRequest, IdempotencyKeyMissing, IdempotencyKeyMismatch,
+        AccountNotFound, TransferNotFound, TransferFinal, TransferCredited, BodyTooLarge,
+        UnsupportedMediaType, IdempotencyKeyReused, ShardUnavailable, Overloaded, OutcomeUnknown];
+    /// Errors of reading a proposal.
+    ProposalErrors = [InvalidRequest, ProposalNotFound, ShardUnavailable];
+    /// Errors of approving.
+    ApproveErrors = [InvalidRequest, ProposalNotFound, ProposalOwn, ProposalExpired,
+        ProposalDecided, BodyTooLarge, ShardUnavailable, OutcomeUnknown];
+    /// Errors of rejecting.
+    RejectErrors = [InvalidRequest, ProposalNotFound, ProposalOwn, ProposalExpired,
+        ProposalDecided, BodyTooLarge, UnsupportedMediaType, ShardUnavailable, OutcomeUnknown];
     /// Errors of readiness.
     ReadinessErrors = [NotReady];
     /// Errors of what asks nobody.

@@ -209,7 +209,7 @@ impl<'a> Reversal<'a> {
 }
 
 /// The idempotency key of header and body together.
-enum Key {
+pub(super) enum Key {
     Given(IdempotencyKey),
     Missing,
     Different,
@@ -217,7 +217,7 @@ enum Key {
 }
 
 impl Key {
-    fn read(
+    pub(super) fn read(
         fields: &mut Fields<'_>,
         name: &str,
         header: &Result<Option<IdempotencyKey>, Fault>,
@@ -242,7 +242,11 @@ impl Key {
 
     /// The key, if nothing is wrong with it or any other field. A fault of the key alone has a
     /// code of its own.
-    fn finish(self, mut fields: Fields<'_>, name: &str) -> Result<IdempotencyKey, Problem> {
+    pub(super) fn finish(
+        self,
+        mut fields: Fields<'_>,
+        name: &str,
+    ) -> Result<IdempotencyKey, Problem> {
         let (code, detail) = match &self {
             Self::Missing => (Code::IdempotencyKeyMissing, "is required, here or in the header"),
             Self::Different => (Code::IdempotencyKeyMismatch, "differs from the header"),

@@ -321,7 +321,7 @@ fn without_quoted(text: &str) -> String {
 fn constraint(message: &str) -> Constraint {
     let key = message.rsplit("for key '").next().unwrap_or("").trim_end_matches('\'');
     match key {
-        "idempotency_keys.PRIMARY" => Constraint::Claim,
+        "idempotency_keys.PRIMARY" | "proposals.proposal_claim" => Constraint::Claim,
         "transaction_status.PRIMARY" => Constraint::Transfer,
         "ledger_entries.PRIMARY" => Constraint::Entry,
         "ledger_entries.account_version" => Constraint::EntryVersion,

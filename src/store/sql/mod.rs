@@ -19,6 +19,7 @@ mod migrate;
 mod operations;
 mod outbox;
 mod projection;
+mod proposals;
 mod reconcile;
 mod recovery;
 mod row;

@@ -342,3 +342,36 @@ pub(super) const INSERT_API_KEY: &str = "INSERT INTO api_keys (name, principal, 
 pub(super) const UPDATE_API_KEY: &str = "UPDATE api_keys SET name = ?, principal = ?, roles = ?, \
     scopes = ?, secret_hash = ?, revision = ?, created_at = ?, expires_at = ?, revoked_at = ? \
     WHERE id = ?";
+
+macro_rules! proposal_columns {
+    () => {
+        "p.id, p.kind, p.target, p.parameters, p.before_state, p.proposed_by, p.reason, \
+         p.idempotency_key, p.created_at, p.expires_at, p.state, p.decided_by, p.decided_at, \
+         p.decision_reason, p.ended_at, p.outcome"
+    };
+}
+
+pub(super) const PROPOSAL: &str =
+    concat!("SELECT ", proposal_columns!(), " FROM proposals p WHERE p.id = ?");
+
+pub(super) const PROPOSAL_OF: &str = concat!(
+    "SELECT ",
+    proposal_columns!(),
+    " FROM proposals p WHERE p.proposed_by = ? AND p.target = ? AND p.idempotency_key = ?"
+);
+
+pub(super) const PROPOSALS: &str = concat!(
+    "SELECT ",
+    proposal_columns!(),
+    " FROM proposals p WHERE p.id < ? AND (? = 0 OR p.state = ?) AND p.expires_at > ? \
+     AND p.expires_at <= ? ORDER BY p.id DESC LIMIT ?"
+);
+
+pub(super) const LOCK_PROPOSAL: &str = "UPDATE proposals SET state = state WHERE id = ?";
+
+pub(super) const INSERT_PROPOSAL: &str = "INSERT INTO proposals (id, kind, target, parameters, \
+    before_state, proposed_by, reason, idempotency_key, created_at, expires_at, state) \
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+
+pub(super) const WRITE_PROPOSAL: &str = "UPDATE proposals SET state = ?, decided_by = ?, \
+    decided_at = ?, decision_reason = ?, ended_at = ?, outcome = ? WHERE id = ?";

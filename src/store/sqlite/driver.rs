@@ -266,7 +266,7 @@ fn primary_code(error: &dyn DatabaseError) -> u32 {
 fn constraint(message: &str) -> Constraint {
     let columns = message.rsplit("failed: ").next().unwrap_or("");
     match columns.split('.').next().unwrap_or("") {
-        "idempotency_keys" => Constraint::Claim,
+        "idempotency_keys" | "proposals" => Constraint::Claim,
         "transaction_status" => Constraint::Transfer,
         "ledger_entries" if columns.contains("version") => Constraint::EntryVersion,
         "ledger_entries" => Constraint::Entry,

@@ -7,6 +7,7 @@ mod drift;
 mod locks;
 mod operations;
 mod port;
+mod proposals;
 mod reads;
 mod recovery;
 mod session;

@@ -40,7 +40,14 @@ fn every_command_is_in_the_document() {
     for words in usage::commands(&Program::new()) {
         let group = matches!(
             words.join(" ").as_str(),
-            "" | "account" | "transfer" | "reconcile" | "audit" | "dlq" | "key"
+            "" | "account"
+                | "transfer"
+                | "reconcile"
+                | "audit"
+                | "dlq"
+                | "key"
+                | "proposal"
+                | "proposal create"
         );
         let row = format!("\n| `{}` |", words.join(" "));
         assert!(group || document.contains(&row), "docs/CLI.md does not have {row}");

@@ -92,6 +92,46 @@ fn wrong_words_of_operators_exit_with_2() {
     }
 }
 
+#[test]
+fn what_one_proposes_another_approves_and_it_is_done_by_their_leave() {
+    let (program, id) = with_a_transfer_that_waits();
+    let propose = |more: &[&str]| {
+        let who = ["--operator", "olga", "--reason", "fraud", "--key", "k"];
+        program.json(&[&["proposal", "create", "cancel-transfer", &id][..], &who, more].concat())
+    };
+    let proposed = propose(&[]);
+    assert_eq!(proposed["status"], "pending");
+    assert_eq!(propose(&[])["id"], proposed["id"]);
+    let proposal = proposed["id"].as_str().unwrap();
+    let own = program.run(&["proposal", "approve", proposal, "--operator", "olga"]);
+    assert_eq!(own.code, Some(1), "{own:?}");
+    assert!(own.stderr.contains("somebody else"), "{own:?}");
+    let early = program.run(&["proposal", "execute", proposal]);
+    assert_eq!(early.code, Some(1), "{early:?}");
+    let pending = program.json(&["proposal", "list", "--status", "pending"]);
+    assert_eq!(pending["data"][0]["id"], proposal);
+    let nobody = program.run(&["proposal", "approve", proposal, "--operator", "two words"]);
+    assert_eq!(nobody.code, Some(2), "{nobody:?}");
+    assert_eq!(program.run(&["proposal", "reject", proposal]).code, Some(2), "a reason is needed");
+
+    let approved = program.json(&["proposal", "approve", proposal, "--operator", "anna"]);
+    assert_eq!(
+        (&approved["status"], &approved["decided_by"]),
+        (&"executed".into(), &"anna".into())
+    );
+    assert_eq!(program.json(&["transfer", "show", &id])["reason"], "cancelled_by_operator");
+    assert_eq!(program.json(&["proposal", "execute", proposal])["status"], "executed");
+    let no = ["proposal", "reject", proposal, "--operator", "rita", "--reason", "no"];
+    assert_eq!(program.run(&no).code, Some(1));
+    let cancel = &acts(&program, &["--action", "transfer.cancel"])[0];
+    assert_eq!(cancel["operator"], "olga");
+    let reason = cancel["reason"].as_str().unwrap();
+    assert!(reason.ends_with("approved by anna: fraud") && reason.contains(proposal), "{reason}");
+    let of_proposal = acts(&program, &["--target", proposal]);
+    let names: Vec<&str> = of_proposal.iter().map(|act| act["action"].as_str().unwrap()).collect();
+    assert_eq!(names, ["proposal.execute", "proposal.approve", "proposal.create"]);
+}
+
 /// A record that nobody can read, in the topic that hold reads.
 async fn damage(program: &Program) {
     let log = program.dir().join("holdfast-data").join("log");

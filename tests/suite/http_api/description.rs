@@ -7,7 +7,7 @@ use serde_json::Value;
 use std::collections::BTreeSet;
 
 /// Every call of the contract.
-const CALLS: [(&str, &str); 30] = [
+const CALLS: [(&str, &str); 35] = [
     ("post", "/v1/accounts"),
     ("post", "/v1/accounts/batch"),
     ("get", "/v1/accounts"),
@@ -38,6 +38,11 @@ const CALLS: [(&str, &str); 30] = [
     ("get", "/metrics"),
     ("get", "/openapi.json"),
     ("get", "/docs"),
+    ("post", "/v1/proposals"),
+    ("get", "/v1/proposals"),
+    ("get", "/v1/proposals/{id}"),
+    ("post", "/v1/proposals/{id}/approve"),
+    ("post", "/v1/proposals/{id}/reject"),
 ];
 
 async fn document(world: &World) -> Value {
@@ -115,13 +120,19 @@ async fn the_documented_fields_of_a_body_are_those_that_are_read() {
         ("CreateTransfers", "POST", "/v1/transfers/batch"),
         ("ReverseTransfer", "POST", "/v1/transfers/018bcfe5-687f-7abc-9def-0123456789ab/reverse"),
         ("Payment", "POST", "/api/v1/payments/transfer"),
+        ("CreateProposal", "POST", "/v1/proposals"),
+        ("RejectProposal", "POST", "/v1/proposals/018bcfe5-687f-7000-9def-0123456789ab/reject"),
     ] {
         let schema = &document["components"]["schemas"][schema];
         let fields = schema["properties"].as_object().unwrap();
         // A value of a type that no field takes: every field that is known is then a fault of
         // another kind than an unknown one.
+        let wrong = |field: &Value| match field["type"].to_string().contains("boolean") {
+            true => Value::from(1),
+            false => Value::from(true),
+        };
         let body: serde_json::Map<String, Value> =
-            fields.keys().map(|name| (name.clone(), Value::Bool(true))).collect();
+            fields.iter().map(|(name, field)| (name.clone(), wrong(field))).collect();
         let body = serde_json::to_string(&body).unwrap();
         let problem =
             world.send(json(method, path, &[], &body)).await.refused(400, "invalid_request");

@@ -69,6 +69,7 @@ impl Answer {
 pub struct World {
     pub app: Router,
     pub store: Arc<dyn Store>,
+    pub context: Arc<Context>,
     pub dependencies: Arc<Mutex<Vec<DependencyStatus>>>,
     dir: TempDir,
 }
@@ -159,8 +160,8 @@ impl World {
             }),
             metrics: Arc::new(|| "holdfast_up 1\n".to_owned()),
         };
-        let app = router(Ingress::new(context), extras, gate, limiter);
-        Self { app, store, dependencies, dir }
+        let app = router(Ingress::new(Arc::clone(&context)), extras, gate, limiter);
+        Self { app, store, context, dependencies, dir }
     }
 
     pub async fn send(&self, request: Request<Body>) -> Answer {

@@ -7,13 +7,14 @@ use holdfast::domain::Shard;
 use holdfast::store::{Mark, Store, StoreError};
 use std::time::Duration;
 
-const MIGRATIONS: [&str; 6] = [
+const MIGRATIONS: [&str; 7] = [
     "0001 ledger",
     "0002 operations",
     "0003 fixed lengths",
     "0004 audit chain",
     "0005 access",
     "0006 velocity",
+    "0007 proposals",
 ];
 
 fn sentence<T>(result: Result<T, StoreError>) -> String {
@@ -64,6 +65,7 @@ pub async fn a_database_of_an_earlier_release_is_upgraded(databases: Databases) 
             "drift_watched",
             "velocity_limits",
             "api_keys",
+            "proposals",
         ];
         for table in tables {
             databases.sql(shard, &format!("DROP TABLE {table}")).await;

@@ -12,6 +12,7 @@ mod mysql_only;
 mod operations;
 mod outbox;
 mod projection;
+mod proposals;
 mod reconcile;
 mod recovery;
 mod reversals;
@@ -147,6 +148,12 @@ contract! {
         a_dead_letter_is_marked_once,
         projections_are_made_anew_whatever_they_say,
         what_is_not_final_is_listed_without_writing;
+    cluster proposals:
+        every_proposal_reads_back_as_it_was_and_as_it_became,
+        a_key_stands_for_one_proposal_of_a_principal_about_a_target,
+        proposals_are_listed_newest_first_and_by_their_state,
+        the_database_lets_nobody_decide_on_their_own_proposal,
+        of_two_that_decide_at_once_the_second_sees_what_the_first_decided;
     cluster identity:
         swapped_shards_are_not_opened,
         a_raised_generation_stops_every_writer,

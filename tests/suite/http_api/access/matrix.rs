@@ -43,6 +43,11 @@ const EXPECTED: &[(&str, &str)] = &[
     ("GET /metrics", "operator=all auditor=all admin=all"),
     ("GET /openapi.json", "anybody"),
     ("GET /docs", "anybody"),
+    ("POST /v1/proposals", "operator=all admin=all"),
+    ("GET /v1/proposals", "operator=all approver=all auditor=all admin=all"),
+    ("GET /v1/proposals/{id}", "operator=all approver=all auditor=all admin=all"),
+    ("POST /v1/proposals/{id}/approve", "approver=all admin=all"),
+    ("POST /v1/proposals/{id}/reject", "approver=all admin=all"),
 ];
 
 const READ: &str = "customer=own merchant=own operator=all approver=all auditor=all admin=all";
@@ -63,6 +68,8 @@ struct Caller {
     paid: String,
     received: String,
     foreign: String,
+    /// Made by somebody else; one about its account, one about another's.
+    proposals: [String; 2],
 }
 
 impl Caller {
@@ -79,7 +86,8 @@ impl Caller {
         let paid = world.asked_transfer(admin, &tell("paid"), &own, &other).await;
         let received = world.asked_transfer(admin, &tell("received"), &other, &own).await;
         let foreign = world.asked_transfer(admin, &tell("foreign"), &other, "elsewhere").await;
-        Self { name, credential, paid, received, foreign }
+        let proposals = [limit_of(world, admin, &own).await, limit_of(world, admin, &other).await];
+        Self { name, credential, paid, received, foreign, proposals }
     }
 
     fn account(&self, whose: Whose) -> String {
@@ -99,10 +107,20 @@ impl Caller {
         }
     }
 
+    fn proposal(&self, whose: Whose) -> String {
+        match whose {
+            Whose::Own => self.proposals[0].clone(),
+            Whose::Foreign => self.proposals[1].clone(),
+            Whose::Absent => "018bcfe5-687f-7000-9def-0123456789ab".to_owned(),
+        }
+    }
+
     async fn call(&self, world: &World, route: &str, whose: Whose) -> Answer {
         let (method, path) = route.split_once(' ').unwrap();
         let id = if path.contains("/accounts/") {
             self.account(whose)
+        } else if path.contains("/proposals/") {
+            self.proposal(whose)
         } else {
             self.transfer(path, whose)
         };
@@ -124,6 +142,10 @@ impl Caller {
             "POST /api/v1/payments/transfer" => format!(
                 r#"{{"sourceAccount":"{account}","destinationAccount":"elsewhere","amount":1.00,"idempotencyKey":"{key}"}}"#
             ),
+            "POST /v1/proposals" => {
+                change_limit(&format!("own-{}", self.name), &format!("{whose:?}-{}", self.name))
+            }
+            "POST /v1/proposals/{id}/reject" => r#"{"reason":"no"}"#.to_owned(),
             _ => String::new(),
         };
         if route == "GET /v1/transfers" {
@@ -131,6 +153,19 @@ impl Caller {
         }
         world.ask(self.credential.as_deref(), method, &to, &body).await
     }
+}
+
+fn change_limit(account: &str, key: &str) -> String {
+    format!(
+        r#"{{"kind":"change_limit","account":"{account}","overdraft_limit":"1.00","reason":"r","idempotency_key":"{key}"}}"#
+    )
+}
+
+/// The id of a proposal about an account.
+async fn limit_of(world: &World, admin: &str, account: &str) -> String {
+    let body = change_limit(account, "of-the-test");
+    let proposed = world.ask(Some(admin), "POST", "/v1/proposals", &body).await.expect(201);
+    proposed["id"].as_str().unwrap().to_owned()
 }
 
 /// The status that counts: of a batch, its only item's.

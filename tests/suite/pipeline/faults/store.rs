@@ -3,16 +3,16 @@
 use super::tx::FaultyTx;
 use async_trait::async_trait;
 use holdfast::domain::{
-    AccountId, Client, EntryRow, Generation, IdempotencyKey, Partition, Shard, Timestamp,
-    TransferId,
+    AccountId, Client, EntryRow, Generation, IdempotencyKey, Partition, Proposal, ProposalId,
+    ProposalState, Shard, Timestamp, TransferId,
 };
 use holdfast::routing::ShardMap;
 use holdfast::store::chain::ChainPage;
 use holdfast::store::{
     AccountFilter, AccountRecord, AccountSums, ActFilter, ApiKeyRow, Audit, AuditSnapshot,
     BalanceRow, Credentials, CreditFact, Drift, EntryFault, Identity, Lease, LetterMark, LoggedAct,
-    Mark, Operations, OutboxRow, Pass, Progress, Quarantined, Recovery, SourceFact, Standing,
-    Store, StoreError, StuckTransfer, TransferFilter, TransferRecord, Tx,
+    Mark, Operations, OutboxRow, Pass, Progress, Proposals, Quarantined, Recovery, SourceFact,
+    Standing, Store, StoreError, StuckTransfer, TransferFilter, TransferRecord, Tx,
 };
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -171,6 +171,15 @@ delegate! {
     quarantine_of(account: &AccountId) -> Option<Quarantined>;
     open_transfers(after: TransferId, until: Timestamp, limit: u32) -> Vec<StuckTransfer>;
     letter_marks(partition: Partition, from: i64, to: i64) -> Vec<LetterMark>;
+}
+
+delegate! {
+    Proposals {}
+    proposal(id: ProposalId) -> Option<Proposal>;
+    claimed_proposal(by: &Client, target: &str, key: &IdempotencyKey) -> Option<Proposal>;
+    proposals(
+        state: Option<(ProposalState, Timestamp)>, before: Option<ProposalId>, limit: u32
+    ) -> Vec<Proposal>;
 }
 
 delegate! {

@@ -4,12 +4,13 @@ use super::store::{ShardFaults, Unconfirmed};
 use async_trait::async_trait;
 use holdfast::broker::Record;
 use holdfast::domain::{
-    AccountChange, AccountId, AccountRow, EntryRow, Pivot, Plan, Shard, StageWrite, Suspicion,
-    Timestamp, TransferId, TransferRow, UsageChange, Velocity,
+    AccountChange, AccountId, AccountRow, Client, EntryRow, IdempotencyKey, Pivot, Plan, Proposal,
+    ProposalId, Shard, StageWrite, Suspicion, Timestamp, TransferId, TransferRow, UsageChange,
+    Velocity,
 };
 use holdfast::store::{
     AccountRecord, AccountSettings, Act, ApiKeyRow, Claim, ClaimKey, CredentialsTx, LetterMark,
-    NewTransfer, OperationsTx, StoreError, Tx,
+    NewTransfer, OperationsTx, ProposalsTx, StoreError, Tx,
 };
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -21,13 +22,13 @@ pub struct FaultyTx {
 }
 
 macro_rules! delegate {
-    ($port:ident { $($other:tt)* } $($name:ident($arg:ident: $kind:ty) -> $out:ty;)*) => {
+    ($port:ident { $($other:tt)* } $($name:ident($($arg:ident: $kind:ty),*) -> $out:ty;)*) => {
         #[async_trait]
         impl $port for FaultyTx {
             $($other)*
-            $(async fn $name(&mut self, $arg: $kind) -> Result<$out, StoreError> {
+            $(async fn $name(&mut self, $($arg: $kind),*) -> Result<$out, StoreError> {
                 self.faults.reach(self.inner.shard()).await?;
-                self.inner.$name($arg).await
+                self.inner.$name($($arg),*).await
             })*
         }
     };
@@ -99,4 +100,12 @@ delegate! {
     forget_quarantines(ids: &BTreeSet<AccountId>) -> u64;
     mark_letters(marks: &[LetterMark]) -> ();
     rebuild_projections(ids: &BTreeSet<AccountId>) -> u64;
+}
+
+delegate! {
+    ProposalsTx {}
+    lock_proposal(id: ProposalId) -> Option<Proposal>;
+    proposal_of(by: &Client, target: &str, key: &IdempotencyKey) -> Option<Proposal>;
+    insert_proposal(proposal: &Proposal) -> ();
+    write_proposal(proposal: &Proposal) -> u64;
 }
