@@ -84,6 +84,9 @@ pub fn account(text: &str, pointer: &str, who: &Who) -> Result<AccountRequest, P
         if request.overdraft_limit > 0 {
             who.changes_limits()?;
         }
+        if request.kind == AccountKind::External {
+            who.opens_accounts_to_others()?;
+        }
         Ok(request)
     } else {
         of_its_own(request, named, who)
@@ -132,6 +135,11 @@ impl<'a> Patch<'a> {
     /// Whether it changes what decides about money, or whose the account is.
     pub fn decides(&self) -> bool {
         self.limit.is_some() || self.owner.is_some()
+    }
+
+    /// Whether it gives the account away.
+    pub fn has_owner(&self) -> bool {
+        self.owner.is_some()
     }
 
     /// Whether the account's currency is needed.

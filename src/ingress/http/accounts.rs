@@ -146,6 +146,9 @@ async fn patch_account(
     if patch.has_limit() {
         who.changes_limits()?;
     }
+    if patch.has_owner() {
+        who.opens_accounts_to_others()?;
+    }
     let patch = if patch.has_limit() {
         patch.in_currency(api.ingress.account(&id).await?.row.currency)?
     } else {

@@ -284,12 +284,22 @@ impl Who {
 
     /// A problem, unless it may set overdraft limits alone.
     pub fn changes_limits(&self) -> Result<(), Problem> {
+        self.is_admin(
+            "an overdraft limit is changed by two: propose it (POST /v1/proposals with kind \
+             change_limit), and have somebody else approve it",
+        )
+    }
+
+    /// A problem, unless it may say alone from which accounts money comes, and who pays with them.
+    pub fn opens_accounts_to_others(&self) -> Result<(), Problem> {
+        self.is_admin("only an admin makes external accounts and gives accounts to another owner")
+    }
+
+    fn is_admin(&self, otherwise: &str) -> Result<(), Problem> {
         if self.principal.roles().contains(&Role::Admin) {
             return Ok(());
         }
-        let detail = "an overdraft limit is changed by two: propose it (POST /v1/proposals with \
-                      kind change_limit), and have somebody else approve it";
-        Err(Problem::new(Code::Forbidden, detail))
+        Err(Problem::new(Code::Forbidden, otherwise))
     }
 
     /// A problem, unless it has this scope on accounts that it does not own.

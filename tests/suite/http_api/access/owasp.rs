@@ -197,3 +197,17 @@ async fn api10_unsafe_consumption_of_apis_who_cannot_be_told_is_not_let_in() {
     let answer = world.send(request).await;
     answer.refused(503, "authentication_unavailable");
 }
+
+/// Who runs accounts does not decide alone from where money comes and who pays with it.
+#[tokio::test]
+async fn an_operator_opens_no_account_to_an_accomplice() {
+    let (world, _, _) = two_shops().await;
+    let operator = key(&*world.store, "op", &[Role::Operator]).await;
+    let external = r#"{"id":"mint","currency":"USD","kind":"external","owner":"rival"}"#;
+    world.ask(Some(&operator), "POST", "/v1/accounts", external).await.refused(403, "forbidden");
+    let away = r#"{"owner":"rival"}"#;
+    let answer = world.ask(Some(&operator), "PATCH", "/v1/accounts/mine", away).await;
+    answer.refused(403, "forbidden");
+    let customer = r#"{"id":"new","currency":"USD","owner":"rival"}"#;
+    world.ask(Some(&operator), "POST", "/v1/accounts", customer).await.expect(201);
+}
