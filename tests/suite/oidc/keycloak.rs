@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 /// What tokens are for.
 pub const AUDIENCE: &str = "holdfast";
 /// This service at the provider, where it asks about tokens.
-pub const OURSELVES: &str = "holdfast-api";
+pub const OURSELVES: &str = AUDIENCE;
 /// A client whose tokens are for us.
 pub const APP: &str = "app";
 /// One whose tokens are for somebody else.
