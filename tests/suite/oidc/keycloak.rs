@@ -43,10 +43,10 @@ impl Realm {
             "enabled": true,
             "roles": { "realm": roles },
             "clients": [
-                client(APP, true, json!({})),
-                client(OTHER_APP, false, json!({})),
-                client(HASTY_APP, true, json!({ "access.token.lifespan": "2" })),
-                client(OURSELVES, false, json!({})),
+                client(APP, true, &json!({})),
+                client(OTHER_APP, false, &json!({})),
+                client(HASTY_APP, true, &json!({ "access.token.lifespan": "2" })),
+                client(OURSELVES, false, &json!({})),
             ],
             "users": [
                 user("alice", "customer"),
@@ -176,7 +176,7 @@ fn user(name: &str, role: &str) -> Value {
     })
 }
 
-fn client(name: &str, for_us: bool, attributes: Value) -> Value {
+fn client(name: &str, for_us: bool, attributes: &Value) -> Value {
     let audience = json!({
         "name": "audience", "protocol": "openid-connect",
         "protocolMapper": "oidc-audience-mapper",
