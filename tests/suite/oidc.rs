@@ -57,7 +57,8 @@ impl Dev {
             let request = self.http.request(method.clone(), url).bearer_auth(token);
             let request = if let Some(body) = &body { request.json(body) } else { request };
             let answer = within(path, request.send()).await.unwrap();
-            let (status, answer) = (answer.status(), answer.json().await.unwrap_or_default());
+            let (status, answer) =
+                (answer.status(), answer.json::<Value>().await.unwrap_or_default());
             let again = answer["code"] == "authentication_unavailable";
             if !again || Instant::now() > deadline {
                 return (status, answer);
