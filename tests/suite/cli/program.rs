@@ -4,6 +4,7 @@ use serde_json::Value;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::OnceLock;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -214,11 +215,18 @@ fn next_line(lines: &Receiver<String>, seen: &mut String, words: &str) -> String
     }
 }
 
+/// Made once, for that reads all certificates; it keeps no connection, for each test has a runtime of
+/// its own.
+fn client() -> &'static reqwest::Client {
+    static CLIENT: OnceLock<reqwest::Client> = OnceLock::new();
+    CLIENT.get_or_init(|| reqwest::Client::builder().pool_max_idle_per_host(0).build().unwrap())
+}
+
 /// The JSON at a URL, as soon as it has this status.
 pub async fn answer(url: &str, status: u16) -> Value {
     let deadline = Instant::now() + DEADLINE;
     loop {
-        let found = match reqwest::get(url).await {
+        let found = match client().get(url).send().await {
             Ok(answer) if answer.status() == status => return answer.json().await.unwrap(),
             found => found,
         };
