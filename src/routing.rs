@@ -98,6 +98,13 @@ impl ShardMap {
         self.owners[usize::from(slot.number())]
     }
 
+    /// The shard that keeps what is recorded of a name that is no account: a key, a principal, an
+    /// address.
+    pub fn shard_of_name(&self, name: &str) -> Shard {
+        let hash = xxh64(name.as_bytes(), 0);
+        Shard(u16::try_from(hash % u64::from(self.shards())).expect("a shard's number"))
+    }
+
     /// The shard that an account lives on.
     pub fn shard_of(&self, account: &AccountId) -> Shard {
         self.shard_of_slot(slot_of(account))

@@ -56,11 +56,6 @@ impl Gate {
             Self::Guarded(guard) => guard.admit(bearer.ok_or(Denied::Missing)?).await,
         }
     }
-
-    /// Whether everybody is let in.
-    pub fn is_open(&self) -> bool {
-        matches!(self, Self::Open(_))
-    }
 }
 
 /// Knows callers by API keys, by tokens of an OpenID provider, or by both.

@@ -7,7 +7,7 @@
 
 use super::principal::Principal;
 use super::scope::{Role, Scopes};
-use crate::domain::{Client, Timestamp};
+use crate::domain::Timestamp;
 use crate::store::ApiKeyRow;
 use rand::Rng;
 use sha2::{Digest, Sha256};
@@ -142,11 +142,6 @@ impl ApiKey {
             return None;
         }
         Some(Principal::new(self.row.principal.clone(), &self.roles(), self.scopes()))
-    }
-
-    /// Who it belongs to.
-    pub fn owner(&self) -> &Client {
-        &self.row.principal
     }
 
     /// Its roles; one of a later release allows nothing here.

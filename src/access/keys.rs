@@ -164,9 +164,7 @@ pub async fn revoke(store: &dyn Store, id: &KeyId, actor: &Actor) -> Result<ApiK
 
 /// Where a key's acts are recorded.
 fn home(store: &dyn Store, id: &KeyId) -> Shard {
-    let hash = xxhash_rust::xxh64::xxh64(id.as_str().as_bytes(), 0);
-    let shards = u64::from(store.map().shards());
-    Shard(u16::try_from(hash % shards).expect("a shard's number"))
+    store.map().shard_of_name(id.as_str())
 }
 
 /// What the audit log has of a key: all but its secret.

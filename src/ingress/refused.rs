@@ -79,7 +79,7 @@ async fn write(ingress: &Ingress, gathered: Gathered, more: u64) {
         (refused, (more, String::new()))
     });
     for (refused, (count, request)) in gathered.into_iter().chain(others) {
-        let shard = ingress.shard_of_name(&refused.who);
+        let shard = ingress.context.store.map().shard_of_name(&refused.who);
         let actor = Actor {
             operator: refused.who.chars().take(128).collect(),
             reason: None,
@@ -93,15 +93,6 @@ async fn write(ingress: &Ingress, gathered: Gathered, more: u64) {
         if let Err(error) = record(&*ingress.context.store, shard, &acts).await {
             tracing::warn!(%error, left_out = acts.len(), "refusals are not in the audit log");
         }
-    }
-}
-
-impl Ingress {
-    /// The shard that has what is recorded of a name.
-    fn shard_of_name(&self, name: &str) -> Shard {
-        let hash = xxhash_rust::xxh64::xxh64(name.as_bytes(), 0);
-        let shards = u64::from(self.context.store.map().shards());
-        Shard(u16::try_from(hash % shards).expect("a shard's number"))
     }
 }
 

@@ -38,8 +38,6 @@ pub enum Action {
     RotateKey,
     /// An API key was ended.
     RevokeKey,
-    /// An account was created.
-    CreateAccount,
     /// An account was frozen.
     FreezeAccount,
     /// An account is no longer frozen.
@@ -62,7 +60,7 @@ pub enum Action {
 
 impl Action {
     /// All of them.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 21] = [
         Self::CancelTransfer,
         Self::RetryTransfer,
         Self::Quarantine,
@@ -75,7 +73,6 @@ impl Action {
         Self::CreateKey,
         Self::RotateKey,
         Self::RevokeKey,
-        Self::CreateAccount,
         Self::FreezeAccount,
         Self::UnfreezeAccount,
         Self::CloseAccount,
@@ -102,7 +99,6 @@ impl Action {
             Self::CreateKey => "key.create",
             Self::RotateKey => "key.rotate",
             Self::RevokeKey => "key.revoke",
-            Self::CreateAccount => "account.create",
             Self::FreezeAccount => "account.freeze",
             Self::UnfreezeAccount => "account.unfreeze",
             Self::CloseAccount => "account.close",
