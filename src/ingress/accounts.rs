@@ -136,7 +136,7 @@ impl Ingress {
         let shard = self.context.store.map().shard_of(id);
         let settled = self.settle(shard, &Settle { id, change, by }).await??;
         // It may have another owner now; other processes learn of it within half a minute.
-        self.owners.invalidate(id);
+        self.owners.forget(id);
         if let Some(as_of) = settled.changed_at {
             self.cache_balance(BalanceRow { row: settled.account.row.clone(), as_of });
         }

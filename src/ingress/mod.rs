@@ -9,6 +9,7 @@ mod decide;
 mod fingerprint;
 mod group_commit;
 pub mod http;
+mod owners;
 mod ownership;
 mod patient;
 mod pressure;
@@ -49,7 +50,7 @@ pub struct Ingress {
     lanes: Arc<[Entrance]>,
     waiters: Arc<[mpsc::Sender<Waiter>]>,
     ending: CancellationToken,
-    owners: ownership::Owners,
+    owners: owners::Owners,
 }
 
 impl Ingress {
@@ -65,7 +66,7 @@ impl Ingress {
         let lanes = map.all_shards().map(lane).collect();
         let waiters =
             map.all_shards().map(|shard| wait::start(Arc::clone(&context), shard)).collect();
-        let (ending, owners) = (CancellationToken::new(), ownership::nobody_remembered());
+        let (ending, owners) = (CancellationToken::new(), owners::Owners::start(&context));
         Self { context, lanes, waiters, ending, owners }
     }
 

@@ -4,23 +4,8 @@
 
 use super::{Ingress, Refusal, ReversalRequest, Submitted, TransferRequest};
 use crate::access::{Principal, Scope};
-use crate::domain::{AccountId, Client, Shard, TransferId};
-use crate::store::StoreError;
-use moka::sync::Cache;
+use crate::domain::{AccountId, TransferId};
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
-
-/// Owners that are remembered.
-const REMEMBERED: u64 = 100_000;
-/// How long: an account that is given to somebody else is that one's for sure after this.
-const FOR: Duration = Duration::from_secs(30);
-
-/// Owners of accounts, as far as they are remembered.
-pub(super) type Owners = Cache<AccountId, Client>;
-
-pub(super) fn nobody_remembered() -> Owners {
-    Cache::builder().max_capacity(REMEMBERED).time_to_live(FOR).build()
-}
 
 /// Which part of a transfer a principal must own to have to do with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,8 +30,8 @@ impl Ingress {
         if principal.may_on_all(scope) {
             return Ok(());
         }
-        let owned = self.owned(principal, &BTreeSet::from([id.clone()])).await?;
-        if owned.contains(id) { Ok(()) } else { Err(Refusal::AccountNotFound(id.clone())) }
+        let owns = self.owners.owns(&principal.client, BTreeSet::from([id.clone()])).await;
+        if own(&owns, id)? { Ok(()) } else { Err(Refusal::AccountNotFound(id.clone())) }
     }
 
     /// The same of a transfer. One that the principal sees and has no such part in is refused as
@@ -72,14 +57,17 @@ impl Ingress {
             Err(refusal) => return Err(refusal.clone()),
         };
         let accounts = BTreeSet::from([source.clone(), destination.clone()]);
-        let owned = self.owned(principal, &accounts).await?;
-        if owned.is_empty() || found.is_err() {
+        let owns = self.owners.owns(&principal.client, accounts).await;
+        let (pays, is_paid) = (own(&owns, &source), own(&owns, &destination));
+        // Who owns one of the two need not wait for the other's shard to say so.
+        let sees = matches!(pays, Ok(true)) || matches!(is_paid, Ok(true));
+        if found.is_err() || !(sees || pays.clone()? || is_paid.clone()?) {
             return Err(Refusal::TransferNotFound(id));
         }
         let has = match part {
             Part::Either => true,
-            Part::Source => owned.contains(&source),
-            Part::Destination => owned.contains(&destination),
+            Part::Source => pays?,
+            Part::Destination => is_paid?,
         };
         if has { Ok(()) } else { Err(Refusal::NotYours(id)) }
     }
@@ -115,18 +103,17 @@ impl Ingress {
             return self.submit_many(requests).await;
         }
         let sources = requests.iter().map(|request| request.source.clone()).collect();
-        let owned = match self.owned(principal, &sources).await {
-            Ok(owned) => owned,
-            Err(refusal) => return vec![Err(refusal); requests.len()],
-        };
+        let owns = self.owners.owns(&principal.client, sources).await;
         let mut answers = Vec::with_capacity(requests.len());
         let mut allowed = Vec::with_capacity(requests.len());
         for request in requests {
-            if owned.contains(&request.source) {
-                answers.push(None);
-                allowed.push(request);
-            } else {
-                answers.push(Some(Err(Refusal::AccountNotFound(request.source))));
+            match own(&owns, &request.source) {
+                Ok(true) => {
+                    answers.push(None);
+                    allowed.push(request);
+                }
+                Ok(false) => answers.push(Some(Err(Refusal::AccountNotFound(request.source)))),
+                Err(refusal) => answers.push(Some(Err(refusal))),
             }
         }
         let mut submitted = self.submit_many(allowed).await.into_iter();
@@ -135,37 +122,11 @@ impl Ingress {
         };
         answers.into_iter().map(next).collect()
     }
+}
 
-    /// Those of the accounts that the principal owns. Only what is remembered as its own is not
-    /// read again: an account of somebody else is looked for just as one that does not exist.
-    async fn owned(
-        &self,
-        principal: &Principal,
-        accounts: &BTreeSet<AccountId>,
-    ) -> Result<BTreeSet<AccountId>, Refusal> {
-        let is_own = |owner: Option<Client>| owner.as_ref() == Some(&principal.client);
-        let mut owned = BTreeSet::new();
-        let mut unknown = BTreeMap::<Shard, BTreeSet<AccountId>>::new();
-        for id in accounts {
-            if is_own(self.owners.get(id)) {
-                owned.insert(id.clone());
-            } else {
-                let shard = self.context.store.map().shard_of(id);
-                unknown.entry(shard).or_default().insert(id.clone());
-            }
-        }
-        let reads = unknown.iter().map(|(shard, ids)| self.context.store.owners(*shard, ids));
-        let answers: Vec<Result<_, StoreError>> = futures::future::join_all(reads).await;
-        for answer in answers {
-            for (id, owner) in answer? {
-                if is_own(owner) {
-                    self.owners.insert(id.clone(), principal.client.clone());
-                    owned.insert(id);
-                }
-            }
-        }
-        Ok(owned)
-    }
+/// Of one of the accounts that were asked about.
+fn own(owns: &BTreeMap<AccountId, Result<bool, Refusal>>, id: &AccountId) -> Result<bool, Refusal> {
+    owns.get(id).cloned().unwrap_or(Ok(false))
 }
 
 /// An account that may exist and is not the one that is meant.

@@ -169,11 +169,12 @@ pub(super) const STATEMENTS: Statements = Statements {
         " STRAIGHT_JOIN transaction_status t FORCE INDEX (PRIMARY) ON t.id = UNHEX(v.id) \
          FOR UPDATE OF t"
     ),
-    advance_transfers: "UPDATE (VALUES ROW?) AS v (id, source, amount, currency, state_before, \
-         state, reason, held_at, hold_deadline, completed_at, hold_offset, hold_attempt, \
-         final_offset, final_attempt) \
+    advance_transfers: "UPDATE (VALUES ROW?) AS v (id, source, destination, amount, currency, \
+         state_before, state, reason, held_at, hold_deadline, completed_at, hold_offset, \
+         hold_attempt, final_offset, final_attempt) \
          STRAIGHT_JOIN transaction_status t FORCE INDEX (PRIMARY) ON t.id = v.id \
-         AND t.source = v.source COLLATE utf8mb4_bin AND t.amount = v.amount \
+         AND t.source = v.source COLLATE utf8mb4_bin \
+         AND t.destination = v.destination COLLATE utf8mb4_bin AND t.amount = v.amount \
          AND t.currency = v.currency COLLATE utf8mb4_bin AND t.state = v.state_before \
          SET t.state = v.state, t.reason = COALESCE(v.reason, t.reason), \
          t.held_at = COALESCE(v.held_at, t.held_at), \

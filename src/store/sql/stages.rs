@@ -21,6 +21,7 @@ fn row(write: &StageWrite) -> impl Serialize + '_ {
     (
         Hex::from(terms.id),
         terms.source.as_str(),
+        terms.destination.as_str(),
         terms.amount.minor(),
         terms.amount.currency(),
         write.from.code(),

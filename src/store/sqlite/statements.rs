@@ -127,11 +127,12 @@ pub(super) const STATEMENTS: Statements = Statements {
          final_offset = coalesce(w.final_offset, t.final_offset), \
          final_attempt = coalesce(w.final_attempt, t.final_attempt) FROM (SELECT * FROM ",
         batch!(
-            id 1, source 2, amount 3, currency 4, state_before 5, state 6, reason 7, held_at 8,
-            hold_deadline 9, completed_at 10, hold_offset 11, hold_attempt 12, final_offset 13,
-            final_attempt 14
+            id 1, source 2, destination 3, amount 4, currency 5, state_before 6, state 7, reason 8,
+            held_at 9, hold_deadline 10, completed_at 11, hold_offset 12, hold_attempt 13,
+            final_offset 14, final_attempt 15
         ),
-        " LIMIT -1) AS w WHERE t.id = +w.id AND t.source = +w.source AND t.amount = +w.amount \
+        " LIMIT -1) AS w WHERE t.id = +w.id AND t.source = +w.source \
+         AND t.destination = +w.destination AND t.amount = +w.amount \
          AND t.currency = +w.currency AND t.state = +w.state_before"
     ),
     outgoing: concat!(

@@ -129,18 +129,31 @@ async fn a_requested_transfer_in_the_dead_letters_is_cancelled(backend: Backend)
     let process = cluster.process();
     process.start_all_but(&[Role::Relay]);
     let (alice, bob) = (cluster.account(0, 1000).await, cluster.account(1, 0).await);
-    let id = process.transfer(&alice, &bob, 100).await;
-    let mut terms = cluster.transfer(id).await.row.terms;
-    terms.amount = dollars(99);
-    // Hold reads this before the real one: it contradicts the row.
-    let forged = forge(&cluster, &terms, EventType::Requested).await;
-    cluster.produce(vec![record(&cluster, &forged)]).await;
-    cluster.assert_refused(id, Reason::Undeliverable).await;
+    let (thief, neighbour) = (cluster.account(1, 0).await, cluster.account(0, 0).await);
+    // Hold reads these before the real ones: they contradict the rows.
+    let forgeries: [fn(&mut Terms, &AccountId, &AccountId); 3] = [
+        |terms, _, _| terms.amount = dollars(99),
+        |terms, thief, _| terms.destination = thief.clone(),
+        |terms, _, neighbour| terms.destination = neighbour.clone(),
+    ];
+    for change in forgeries {
+        let id = process.transfer(&alice, &bob, 100).await;
+        let mut terms = cluster.transfer(id).await.row.terms;
+        change(&mut terms, &thief, &neighbour);
+        let forged = forge(&cluster, &terms, EventType::Requested).await;
+        cluster.produce(vec![record(&cluster, &forged)]).await;
+        cluster.assert_refused(id, Reason::Undeliverable).await;
+    }
     process.start(&[Role::Relay]);
     let next = process.transfer(&alice, &bob, 1).await;
     cluster.assert_committed(next).await;
-    assert_eq!(cluster.dead_letters(0).await.len(), 1);
+    let letters = cluster.dead_letters(0).await;
+    let reasons: Vec<&str> = letters.iter().map(|letter| letter.reason.as_str()).collect();
+    assert_eq!(reasons, ["contradiction"; 3]);
     assert_eq!(cluster.money(&alice).await, (-1, 0));
+    for account in [&thief, &neighbour] {
+        assert_eq!(cluster.money(account).await, (0, 0));
+    }
     cluster.finish([process]).await;
 }
 

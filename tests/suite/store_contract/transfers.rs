@@ -147,6 +147,7 @@ pub async fn a_transfer_moves_on_only_from_what_is_expected(world: World) {
     let wrong = [
         with(|write| write.from = State::Held),
         with(|write| write.terms.source = account("Alice")),
+        with(|write| write.terms.destination = account("Alice")),
         with(|write| write.terms.amount = super::world::money(11)),
         with(|write| {
             let yen = "JPY".parse().unwrap();
