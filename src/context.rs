@@ -5,6 +5,7 @@ use crate::broker::Broker;
 use crate::cache::BalanceCache;
 use crate::domain::{Currency, Shard};
 use crate::ease::Ease;
+use crate::pauses::Pauses;
 use crate::random;
 use crate::store::Store;
 use crate::turn::{Projections, Turns};
@@ -30,6 +31,8 @@ pub struct Context {
     pub turns: Turns,
     /// What is projected to a shard is written in rounds.
     pub projections: Projections,
+    /// What operators have stopped.
+    pub pauses: Pauses,
     /// The comparison of the books, one shard after the other.
     pub ease: Ease,
 }
@@ -48,6 +51,7 @@ impl Context {
             wake: Wake::new(store.map().shards()),
             turns: Turns::new(Arc::clone(&store)),
             projections: Projections::new(Arc::clone(&store), cache.clone()),
+            pauses: Pauses::default(),
             ease: Ease::default(),
             store,
             broker,

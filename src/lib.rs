@@ -20,6 +20,7 @@ pub mod hold;
 pub mod ingress;
 pub mod limits;
 pub mod operator;
+pub mod pauses;
 pub mod projector;
 pub mod proposals;
 pub mod quarantine;

@@ -3,8 +3,9 @@
 use clap::Parser;
 use holdfast::cli::{
     Cli, Command, Ended, account, audit, bench, cluster, config, dev, dlq, help, key, lag, migrate,
-    proposal, reconcile, report, serve, status, transfer,
+    pause, proposal, reconcile, report, serve, status, transfer,
 };
+use holdfast::pauses::PauseMode;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -35,6 +36,9 @@ async fn run(Cli { args, command }: Cli) -> Ended {
         Some(Command::Proposal(command)) => proposal::run(command, &args).await,
         Some(Command::Key(command)) => key::run(command, &args).await,
         Some(Command::Audit(command)) => audit::run(command, &args).await,
+        Some(Command::Pause(command)) => pause::stop(command, PauseMode::Pause, &args).await,
+        Some(Command::Drain(command)) => pause::stop(command, PauseMode::Drain, &args).await,
+        Some(Command::Resume(command)) => pause::resume(command, &args).await,
         Some(Command::Shards(command)) => cluster::shards(command, &args).await,
         Some(Command::Lag(command)) => lag::run(command, &args).await,
         Some(Command::Status(command)) => status::run(command, &args).await,

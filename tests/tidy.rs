@@ -7,6 +7,8 @@
 mod hazards;
 #[path = "tidy/paths.rs"]
 mod paths;
+#[path = "tidy/schemas.rs"]
+mod schemas;
 #[path = "tidy/source.rs"]
 mod source;
 
@@ -389,4 +391,72 @@ fn every_hazard_that_is_due_has_a_test() {
     let missing = hazards::DUE.iter().filter(|number| !held.contains_key(number));
     let fault = |number| format!("no test says that it holds hazard {number}");
     none_of(&missing.map(fault).collect::<Vec<_>>());
+}
+
+/// Schemas as they were released are kept in `schemas/released/`, one folder a release, and never
+/// changed: whoever reads events has them.
+#[test]
+fn the_schemas_keep_what_every_release_has_promised() {
+    let read = |path: &str| -> serde_json::Value {
+        let text =
+            fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"));
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{path}: {error}"))
+    };
+    let mut faults = Vec::new();
+    let mut compared = 0;
+    for release in fs::read_dir(root().join("schemas/released")).unwrap() {
+        let release = release.unwrap().file_name().into_string().unwrap();
+        for schema in fs::read_dir(root().join("schemas/released").join(&release)).unwrap() {
+            let name = schema.unwrap().file_name().into_string().unwrap();
+            let released = read(&format!("schemas/released/{release}/{name}"));
+            let broken = schemas::broken(&released, &read(&format!("schemas/{name}")));
+            faults.extend(broken.into_iter().map(|fault| format!("{release} {name}: {fault}")));
+            compared += 1;
+        }
+    }
+    assert!(compared > 1, "nothing is released");
+    none_of(&faults);
+}
+
+/// The comparison itself finds each way to break a reader.
+#[test]
+fn a_schema_that_breaks_its_readers_is_found() {
+    use serde_json::json;
+    let released = json!({
+        "type": "object",
+        "required": ["a"],
+        "properties": {
+            "a": { "type": "string", "description": "words" },
+            "kind": { "enum": ["x", "y"] },
+            "reason": { "enum": ["r"] },
+        },
+        "$defs": { "reason": { "enum": ["r"] } },
+    });
+    let with = |change: &dyn Fn(&mut serde_json::Value)| {
+        let mut current = released.clone();
+        change(&mut current);
+        schemas::broken(&released, &current)
+    };
+    let fine: [&dyn Fn(&mut serde_json::Value); 4] = [
+        &|_| {},
+        &|schema| schema["properties"]["new"] = json!({ "type": "string" }),
+        &|schema| schema["properties"]["a"]["description"] = json!("better words"),
+        &|schema| schema["properties"]["reason"]["enum"] = json!(["r", "s"]),
+    ];
+    for change in fine {
+        assert_eq!(with(change), [] as [&str; 0]);
+    }
+    let breaks: [&dyn Fn(&mut serde_json::Value); 8] = [
+        &|schema| drop(schema["properties"].as_object_mut().unwrap().remove("a")),
+        &|schema| schema["required"] = json!([]),
+        &|schema| schema["required"] = json!(["a", "kind"]),
+        &|schema| schema["properties"]["a"]["type"] = json!("integer"),
+        &|schema| schema["properties"]["a"]["maxLength"] = json!(3),
+        &|schema| schema["properties"]["kind"]["enum"] = json!(["x", "y", "z"]),
+        &|schema| schema["properties"]["reason"]["enum"] = json!(["s"]),
+        &|schema| schema["additionalProperties"] = json!(false),
+    ];
+    for (number, change) in breaks.into_iter().enumerate() {
+        assert_eq!(with(change).len(), 1, "break {number}");
+    }
 }

@@ -109,11 +109,12 @@ impl Api {
     async fn post(&self, path: &str, body: &Value) -> Result<Value, ApiError> {
         let answer = self.client.post(format!("{}{path}", self.base)).json(body).send().await?;
         let status = answer.status().as_u16();
-        let body: Value = answer.json().await?;
         if status >= 300 {
+            // A proxy's refusals are no documents of ours.
+            let body: Value = answer.json().await.unwrap_or_default();
             let code = body["code"].as_str().unwrap_or("unknown").to_owned();
             return Err(ApiError::Refused { call: format!("POST {path}"), status, code });
         }
-        Ok(body)
+        Ok(answer.json().await?)
     }
 }

@@ -21,6 +21,7 @@ mod metadata;
 pub mod migrate;
 mod operator;
 mod output;
+pub mod pause;
 pub mod proposal;
 mod proposal_create;
 pub mod reconcile;
@@ -31,6 +32,7 @@ pub mod status;
 mod target;
 pub mod transfer;
 mod transfer_import;
+mod verdict;
 
 pub use exit::{Ended, Failure, Outcome, report};
 
@@ -95,6 +97,12 @@ pub enum Command {
     Key(key::KeyCommand),
     /// Show what operators did, and verify that the log of it is whole
     Audit(audit::AuditCommand),
+    /// Stop a role, a shard, a partition, a currency, an account or a merchant
+    Pause(pause::StopCommand),
+    /// Accept nothing new of one of these, and finish what was accepted
+    Drain(pause::StopCommand),
+    /// Let one of these go on
+    Resume(pause::ResumeCommand),
     /// Show the shard map
     Shards(cluster::ShardsCommand),
     /// Show what every role has yet to read

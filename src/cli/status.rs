@@ -2,13 +2,15 @@
 
 use super::exit::{Ended, Outcome};
 use super::lag::{self, Lag, seconds};
-use super::output::{OutputArgs, Table, print};
+use super::output::{Format, OutputArgs, Table, print, write};
 use super::target::TargetArgs;
-use super::{ConfigArgs, examples};
+use super::verdict::{self, Behind, Finding, UnderWay};
+use super::{ConfigArgs, examples, pause};
 use crate::context::Context;
-use crate::domain::{Currency, Shard, State, Timestamp, format_minor};
+use crate::domain::{Shard, State, format_minor};
 use crate::ingress::http::DependencyStatus;
 use crate::operator;
+use crate::pauses::{self, Paused};
 use crate::roles::Role;
 use crate::runtime::{Needs, Services, ask_all, backend::Opening};
 use crate::store::{Quarantined, Standing, StoreError};
@@ -16,6 +18,7 @@ use clap::Args;
 use futures::future::join_all;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::io::{self, IsTerminal};
 use std::time::Duration;
 
 /// `status`.
@@ -23,37 +26,32 @@ use std::time::Duration;
 #[command(after_help = examples!(
     "holdfast status",
     "holdfast status --data ./holdfast-data",
-    "watch -n 1 holdfast status",
+    "holdfast status --watch",
 ))]
 pub struct StatusCommand {
     #[command(flatten)]
     target: TargetArgs,
     #[command(flatten)]
     output: OutputArgs,
+    /// Show it again every so often, 2s where nothing is said, until Ctrl-C
+    #[arg(long, value_name = "EVERY", num_args = 0..=1, default_missing_value = "2s",
+        value_parser = humantime::parse_duration)]
+    watch: Option<Duration>,
 }
+
+/// Clears a terminal and goes to its first line.
+const CLEAR: &str = "\x1b[2J\x1b[H";
 
 /// Accounts in quarantine that are shown of each shard.
 const MOST_QUARANTINED: u32 = 20;
 
-/// Money of one currency that stands in one state, over all shards that answer.
-struct Money {
-    transfers: u64,
-    amount: i128,
-    age: Duration,
-}
-
-struct Outbox {
-    shard: Shard,
-    records: u64,
-    age: Duration,
-}
-
 struct Status {
-    money: BTreeMap<(Currency, &'static str), Money>,
-    outboxes: Vec<Outbox>,
+    findings: Vec<Finding>,
+    shards: Vec<UnderWay>,
     lags: Result<Vec<Lag>, String>,
     dependencies: Vec<DependencyStatus>,
     quarantined: Vec<Quarantined>,
+    paused: Paused,
     faults: Vec<StoreError>,
 }
 
@@ -61,12 +59,23 @@ struct Status {
 pub async fn run(command: StatusCommand, args: &ConfigArgs) -> Ended {
     let target = command.target.open(args, Opening::AnyShard).await?;
     let context = &target.context;
-    let status = look(context, target.services).await;
-    for fault in &status.faults {
-        eprintln!("holdfast: not all is counted: {fault}");
+    loop {
+        let status = look(context, target.services).await;
+        let on_terminal = command.output.format == Format::Table && io::stdout().is_terminal();
+        if command.watch.is_some() && on_terminal {
+            write(CLEAR);
+        }
+        for fault in &status.faults {
+            eprintln!("holdfast: not all is counted: {fault}");
+        }
+        print(command.output.format, || table(&status), || json(&status));
+        let Some(every) = command.watch else { return Ok(Outcome::Fine) };
+        tokio::select! {
+            biased;
+            ended = tokio::signal::ctrl_c() => return Ok(ended.map(|()| Outcome::Fine)?),
+            () = tokio::time::sleep(every) => {}
+        }
     }
-    print(command.output.format, || table(&status), || json(&status));
-    Ok(Outcome::Fine)
 }
 
 async fn look(context: &Context, services: Services) -> Status {
@@ -74,74 +83,75 @@ async fn look(context: &Context, services: Services) -> Status {
     let needs = Needs { roles: Role::ALL.to_vec(), shards, services };
     let dependencies = ask_all(context, &needs).await;
     let lags = lag::all(context).await.map_err(|error| error.to_string());
-    let (mut money, mut outboxes, mut faults) = (BTreeMap::new(), Vec::new(), Vec::new());
-    let mut quarantined = Vec::new();
+    let (mut shards, mut quarantined, mut faults) = (Vec::new(), Vec::new(), Vec::new());
     for answer in join_all(needs.shards.iter().map(|shard| of_shard(context, *shard))).await {
         match answer {
-            Ok((now, standing, outbox, found)) => {
+            Ok((under_way, found)) => {
                 quarantined.extend(found);
-                standing.iter().for_each(|one| add(&mut money, now, one));
-                outboxes.push(outbox);
+                shards.push(under_way);
             }
             Err(error) => faults.push(error),
         }
     }
-    Status { money, outboxes, lags, dependencies, quarantined, faults }
+    // A shard that does not answer is among the faults already.
+    let (paused, _) = pauses::read(&*context.store).await;
+    let behind: Vec<Behind> = lags.iter().flatten().map(behind).collect();
+    let findings = verdict::findings(&dependencies, &shards, &behind, &quarantined);
+    Status { findings, shards, lags, dependencies, quarantined, paused, faults }
 }
 
 async fn of_shard(
     context: &Context,
     shard: Shard,
-) -> Result<(Timestamp, Vec<Standing>, Outbox, Vec<Quarantined>), StoreError> {
-    let standing = context.store.standing(shard).await?;
+) -> Result<(UnderWay, Vec<Quarantined>), StoreError> {
+    let mut standing = context.store.standing(shard).await?;
+    standing.retain(|one| matches!(one.state, State::Requested | State::Held));
     let (records, oldest) = context.store.outbox_depth(shard).await?;
     let now = context.store.now(shard).await?;
-    let age = oldest.map_or(Duration::ZERO, |at| now.since(at));
+    let outbox = (records, oldest.map_or(Duration::ZERO, |at| now.since(at)));
     let quarantined = context.store.quarantines(shard, None, MOST_QUARANTINED).await?;
-    Ok((now, standing, Outbox { shard, records, age }, quarantined))
+    Ok((UnderWay { shard, standing, now, outbox }, quarantined))
 }
 
-fn add(money: &mut BTreeMap<(Currency, &'static str), Money>, now: Timestamp, one: &Standing) {
-    let state = match one.state {
-        State::Requested | State::Held => one.state.as_str(),
-        State::Committed | State::Rejected | State::Cancelled => return,
-    };
-    let nothing = Money { transfers: 0, amount: 0, age: Duration::ZERO };
-    let sum = money.entry((one.currency, state)).or_insert(nothing);
-    sum.transfers += one.transfers;
-    sum.amount += one.amount;
-    sum.age = sum.age.max(now.since(one.oldest));
+fn behind(lag: &Lag) -> Behind {
+    Behind { role: lag.role, shard: lag.topic.shard, records: lag.records, age: lag.behind }
 }
 
 fn table(status: &Status) -> String {
     let sections = [
-        money_table(status),
-        outbox_table(&status.outboxes),
+        verdict::text(&status.findings),
+        money_table(&status.shards),
+        outbox_table(&status.shards),
         lag_table(&status.lags),
         dependency_table(&status.dependencies),
         quarantine_table(&status.quarantined),
+        pause::table(&status.paused),
     ];
     sections.join("\n")
 }
 
-fn money_table(status: &Status) -> String {
-    if status.money.is_empty() {
+fn money_table(shards: &[UnderWay]) -> String {
+    if shards.iter().all(|of| of.standing.is_empty()) {
         return "No transfer is under way.\n".to_owned();
     }
-    let mut table = Table::new(&["CURRENCY", "STATE", ">TRANSFERS", ">AMOUNT", ">OLDEST"]);
-    for ((currency, state), money) in &status.money {
-        let amount = format_minor(money.amount, *currency);
-        let (transfers, age) = (money.transfers.to_string(), seconds(money.age));
-        table.row([currency.as_str(), state, &transfers, &amount, &age]);
+    let mut table = Table::new(&["SHARD", "CURRENCY", "STATE", ">TRANSFERS", ">AMOUNT", ">OLDEST"]);
+    for of in shards {
+        for one in &of.standing {
+            let (shard, transfers) = (of.shard.to_string(), one.transfers.to_string());
+            let amount = format_minor(one.amount, one.currency);
+            let age = seconds(of.now.since(one.oldest));
+            let (currency, state) = (one.currency.as_str(), one.state.as_str());
+            table.row([shard.as_str(), currency, state, &transfers, &amount, &age]);
+        }
     }
     table.render()
 }
 
-fn outbox_table(outboxes: &[Outbox]) -> String {
+fn outbox_table(shards: &[UnderWay]) -> String {
     let mut table = Table::new(&["OUTBOX OF SHARD", ">RECORDS", ">OLDEST"]);
-    for outbox in outboxes {
-        let (shard, records) = (outbox.shard.to_string(), outbox.records.to_string());
-        table.row([shard, records, seconds(outbox.age)]);
+    for of in shards {
+        let (records, age) = of.outbox;
+        table.row([of.shard.to_string(), records.to_string(), seconds(age)]);
     }
     table.render()
 }
@@ -189,21 +199,23 @@ fn quarantine_table(quarantined: &[Quarantined]) -> String {
 }
 
 fn json(status: &Status) -> Value {
-    let money = |((currency, state), money): (&(Currency, &str), &Money)| {
-        json!({
-            "currency": currency,
-            "state": state,
-            "transfers": money.transfers,
-            "amount": format_minor(money.amount, *currency),
-            "oldest_seconds": money.age.as_secs_f64(),
-        })
+    let money = |of: &UnderWay| {
+        let (shard, now) = (of.shard, of.now);
+        let one = |one: &Standing| {
+            json!({
+                "shard": shard,
+                "currency": one.currency,
+                "state": one.state.as_str(),
+                "transfers": one.transfers,
+                "amount": format_minor(one.amount, one.currency),
+                "oldest_seconds": now.since(one.oldest).as_secs_f64(),
+            })
+        };
+        of.standing.iter().map(one).collect::<Vec<_>>()
     };
-    let outbox = |outbox: &Outbox| {
-        json!({
-            "shard": outbox.shard,
-            "records": outbox.records,
-            "oldest_seconds": outbox.age.as_secs_f64(),
-        })
+    let outbox = |of: &UnderWay| {
+        let (records, age) = of.outbox;
+        json!({ "shard": of.shard, "records": records, "oldest_seconds": age.as_secs_f64() })
     };
     let dependency = |one: &DependencyStatus| {
         json!({
@@ -220,9 +232,12 @@ fn json(status: &Status) -> Value {
         shown
     };
     json!({
+        "well": status.findings.is_empty(),
+        "findings": status.findings,
+        "paused": pause::json(&status.paused),
         "quarantined": status.quarantined.iter().map(quarantined).collect::<Vec<_>>(),
-        "in_flight": status.money.iter().map(money).collect::<Vec<_>>(),
-        "outbox": status.outboxes.iter().map(outbox).collect::<Vec<_>>(),
+        "in_flight": status.shards.iter().flat_map(money).collect::<Vec<_>>(),
+        "outbox": status.shards.iter().map(outbox).collect::<Vec<_>>(),
         "lag": status.lags.as_ref().ok().map(|lags| lag::json(lags)),
         "dependencies": status.dependencies.iter().map(dependency).collect::<Vec<_>>(),
         "faults": status.faults.iter().map(ToString::to_string).collect::<Vec<_>>(),

@@ -57,6 +57,8 @@ pub struct Config {
     pub start_timeout: Duration,
     /// How long to finish what has begun when told to stop.
     pub stop_timeout: Duration,
+    /// How long it takes requests before that, while it says that it is not ready.
+    pub drain_delay: Duration,
     /// How HTTP is served.
     pub http: Http,
     /// Whether a crash may leave the process's memory on the disk.
@@ -197,6 +199,7 @@ fn read(reader: &mut Reader) -> Config {
         policy: read_policy(reader),
         start_timeout: reader.get("start_timeout", parse::duration(ZERO..=DAY)),
         stop_timeout: reader.get("stop_timeout", parse::duration(SECOND..=MINUTE * 10)),
+        drain_delay: reader.get("drain_delay", parse::duration(ZERO..=MINUTE * 5)),
         http: read_http(reader),
         core_dumps: reader.get("core_dumps", parse::on_or_off),
     };

@@ -279,6 +279,12 @@ pub const SETTINGS: &[Setting] = &[
         "How long a process waits at its start for a service that does not answer, before it ends with exit code 1.",
     ),
     setting(
+        "drain_delay",
+        Some("0s"),
+        "a duration from 0s to 5m, such as 5s",
+        "How long a process that was told to stop still takes requests while `/readyz` says that it is not ready: as long as a load balancer needs to notice. Comes before `stop_timeout`. Only for the role ingress.",
+    ),
+    setting(
         "stop_timeout",
         Some("30s"),
         "a duration from 1s to 10m, such as 30s",

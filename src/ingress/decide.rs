@@ -39,6 +39,8 @@ pub enum Verdict {
     KeyReused,
     /// So much, in minor units, is left of the original.
     Exceeds(i64),
+    /// It would be new, and nothing new is accepted there.
+    Paused,
 }
 
 /// What a group commit writes and answers.
@@ -53,11 +55,13 @@ pub struct Decided {
 }
 
 /// Decides a batch in order. `claims` are those that exist, `reversed` says how much of each
-/// original is reversed already, `random` makes ids unique.
+/// original is reversed already, `paused` which requests are not accepted where they are new, `random`
+/// makes ids unique.
 pub fn decide(
     batch: &[Asked],
     claims: &HashMap<ClaimKey, Claim>,
     reversed: &BTreeMap<TransferId, i64>,
+    paused: impl Fn(usize) -> bool,
     now: Timestamp,
     mut random: impl FnMut() -> u64,
 ) -> Decided {
@@ -72,7 +76,10 @@ pub fn decide(
             replay(same, Verdict::RepeatOf(*earlier))
         } else {
             first.insert(key.clone(), index);
-            accept(asked, key, reversed, now, &mut random, &mut decided)
+            match paused(index) {
+                true => Verdict::Paused,
+                false => accept(asked, key, reversed, now, &mut random, &mut decided),
+            }
         };
         decided.verdicts.push(verdict);
     }
@@ -141,10 +148,36 @@ mod tests {
     fn decide_now(batch: &[Asked], claims: &HashMap<ClaimKey, Claim>) -> Decided {
         let mut next = 0;
         let now = Timestamp::from_micros(1_700_000_000_000_000);
-        decide(batch, claims, &BTreeMap::new(), now, || {
-            next += 1;
-            next
-        })
+        decide(
+            batch,
+            claims,
+            &BTreeMap::new(),
+            |_| false,
+            now,
+            || {
+                next += 1;
+                next
+            },
+        )
+    }
+
+    /// What was accepted before a pause is answered as always; what is new is not accepted, nor is
+    /// its repeat.
+    #[test]
+    fn what_is_paused_is_refused_only_where_it_is_new() {
+        let (old, new) = (asked("old", "1.00"), asked("new", "1.00"));
+        let made = decide_now(std::slice::from_ref(&old), &HashMap::new());
+        let transfer = made.transfers[0].terms.id;
+        let claim = Claim { transfer, fingerprint: old.fingerprint, fingerprint_version: VERSION };
+        let claims = HashMap::from([(old.claim(), claim)]);
+        let batch = [old, new.clone(), new, asked("other", "1.00")];
+        let now = Timestamp::from_micros(1_700_000_000_000_000);
+        let paused = |index| index < 3;
+        let decided = decide(&batch, &claims, &BTreeMap::new(), paused, now, || 1);
+        let verdicts =
+            [Verdict::Replay(transfer), Verdict::Paused, Verdict::RepeatOf(1), Verdict::New(0)];
+        assert_eq!(decided.verdicts, verdicts);
+        assert_eq!(decided.transfers.len(), 1);
     }
 
     /// Hazard 30, the first half: what one group commit inserts has each claim once.
@@ -200,7 +233,7 @@ mod tests {
         let nothing_left = BTreeMap::from([(original.id, 1000)]);
         let now = Timestamp::from_micros(1_700_000_000_000_000);
         let batch = [whole, reversal_of(original, "other", "0.01")];
-        let again = decide(&batch, &claims, &nothing_left, now, || 1);
+        let again = decide(&batch, &claims, &nothing_left, |_| false, now, || 1);
         assert_eq!(again.verdicts, [Verdict::Replay(transfer), Verdict::Exceeds(0)]);
         assert!(again.transfers.is_empty());
     }

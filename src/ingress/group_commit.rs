@@ -11,11 +11,12 @@ use crate::crash::{self, Place};
 use crate::domain::{
     Cause, EventType, RequestDetails, Shard, State, TransferId, TransferRow, format_minor,
 };
+use crate::pauses::Candidate;
 use crate::random;
 use crate::roles::Role;
 use crate::store::{NewTransfer, StoreError, TransferRecord, Tx, Work, transact};
 use async_trait::async_trait;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -73,8 +74,9 @@ impl Lane {
     async fn commit(&mut self, asked: Vec<Asked>) -> Vec<Answer> {
         let closed = self.pressure.is_high(self.shard);
         let reversals = asked.iter().any(|asked| asked.request.reverses.is_some());
-        let look_first = self.repeats || closed || reversals;
-        let mut work = Intake { context: &self.context, asked: &asked, look_first, closed };
+        let paused = self.paused(&asked);
+        let look_first = self.repeats || closed || reversals || !paused.is_empty();
+        let mut work = Intake { context: &self.context, asked: &asked, look_first, closed, paused };
         let mut result = transact(&*self.context.store, self.shard, &work).await;
         let mut unknown = false;
         for _ in 0..LOOKS_AFTER_UNKNOWN {
@@ -134,6 +136,24 @@ impl Lane {
         answers
     }
 
+    /// By their places, the requests that nothing new is accepted for now, and what stops them.
+    fn paused(&self, asked: &[Asked]) -> BTreeMap<usize, String> {
+        let (paused, map) = (self.context.pauses.now(), self.context.store.map());
+        if paused.is_empty() {
+            return BTreeMap::new();
+        }
+        let stopped = |(index, asked): (usize, &Asked)| {
+            let request = &asked.request;
+            let candidate = Candidate {
+                source: &request.source,
+                currency: request.amount.currency(),
+                client: Some(&request.client),
+            };
+            paused.refuses(&candidate, map).map(|scope| (index, scope.to_string()))
+        };
+        asked.iter().enumerate().filter_map(stopped).collect()
+    }
+
     async fn replayed(
         &self,
         taken: &Taken,
@@ -158,7 +178,7 @@ impl Lane {
 /// While a COMMIT may still be on its way, nothing can be said not to have been accepted.
 fn doubted(answer: Answer) -> Answer {
     match answer {
-        Err(Refusal::Overloaded) => Err(Refusal::OutcomeUnknown),
+        Err(Refusal::Overloaded | Refusal::Paused(_)) => Err(Refusal::OutcomeUnknown),
         decided => decided,
     }
 }
@@ -172,6 +192,8 @@ struct Intake<'a> {
     look_first: bool,
     /// Nothing new is accepted; repeats are answered all the same.
     closed: bool,
+    /// What stops those that would be new, by their places.
+    paused: BTreeMap<usize, String>,
 }
 
 /// What a committed group commit answers with.
@@ -209,14 +231,21 @@ impl Work for Intake<'_> {
             .filter_map(|asked| asked.request.reverses.map(|original| original.id))
             .collect();
         let reversed = if originals.is_empty() {
-            std::collections::BTreeMap::new()
+            BTreeMap::new()
         } else {
             let reversed = tx.lock_reversed(&originals).await?;
             // Who had the lock may have been the same request, whose answer was lost.
             claims = tx.claims(&keys).await?;
             reversed
         };
-        let decided = decide(self.asked, &claims, &reversed, tx.now(), random::bits);
+        let decided = decide(
+            self.asked,
+            &claims,
+            &reversed,
+            |index| self.paused.contains_key(&index),
+            tx.now(),
+            random::bits,
+        );
         self.write(tx, &decided).await?;
         if began.elapsed() > LONGEST {
             let detail = "the transaction was open for too long".to_owned();
@@ -265,12 +294,14 @@ impl Intake<'_> {
             .asked
             .iter()
             .zip(&decided.verdicts)
-            .map(|(asked, verdict)| match verdict {
+            .enumerate()
+            .map(|(index, (asked, verdict))| match verdict {
                 Verdict::New(index) => Decision::New(requested(&decided.transfers[*index])),
                 Verdict::Replay(id) => Decision::Replay(*id),
                 Verdict::RepeatOf(first) => Decision::RepeatOf(*first),
                 Verdict::KeyReused => Decision::Refused(Refusal::KeyReused),
                 Verdict::Exceeds(left) => Decision::Refused(exceeds(asked, *left)),
+                Verdict::Paused => Decision::Refused(Refusal::Paused(self.paused[&index].clone())),
             })
             .collect();
         Taken { verdicts, new: decided.transfers.len() }

@@ -126,6 +126,11 @@ pub enum Refusal {
         "the pipeline is behind; nothing was accepted, repeat the request with the same key later"
     )]
     Overloaded,
+    /// `paused`: nothing was accepted.
+    #[error(
+        "{0} is paused by an operator; nothing was accepted, repeat the request with the same key later"
+    )]
+    Paused(String),
     /// `outcome_unknown`: it may have been accepted.
     #[error(
         "the database did not confirm; the transfer may exist: repeat the request with the same key"

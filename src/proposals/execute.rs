@@ -48,6 +48,7 @@ impl Outcome {
         match refusal {
             Refusal::ShardUnavailable
             | Refusal::Overloaded
+            | Refusal::Paused(_)
             | Refusal::OutcomeUnknown
             | Refusal::Internal => Err(refusal.clone()),
             Refusal::TransferNotFound(_)

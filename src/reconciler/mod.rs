@@ -63,7 +63,8 @@ pub async fn run(
     };
     let early = Seldom::unsaid();
     while !stop.is_cancelled() {
-        match reconciler.round().await {
+        let paused = context.pauses.now().stops(Role::Reconciler, shard);
+        match if paused { Ok(()) } else { reconciler.round().await } {
             Ok(()) => {}
             Err(RoundError::Store(error @ StoreError::Identity { .. })) => {
                 return Err(anyhow::Error::new(error).context("reconciler cannot go on"));

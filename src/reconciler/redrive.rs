@@ -6,12 +6,15 @@ use crate::broker::{BrokerError, Producer, Record, envelope};
 use crate::cancel::{cancel_requested, refuse};
 use crate::context::Context;
 use crate::crash::{self, Place};
-use crate::domain::{Event, EventType, Reason, RequestDetails, Shard, Timestamp, TransferId};
+use crate::domain::{
+    Event, EventType, Reason, RequestDetails, Shard, State, Terms, Timestamp, TransferId,
+};
+use crate::pauses::Candidate;
 use crate::random;
 use crate::roles::Role;
 use crate::stage::announce_ends;
 use crate::store::{ClaimKey, StoreError, StuckTransfer, TransferRecord};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// Transfers looked at in one round.
 const ROUND: u32 = 500;
@@ -49,9 +52,13 @@ impl<'a> Round<'a> {
     pub async fn run(&self) -> Result<usize, RoundError> {
         let due = self.context.store.stuck(self.shard, ROUND).await?;
         let pivots = self.sight.pivots(&due).await;
+        let held_back = self.held_back(&due).await?;
         let decided: Vec<(&StuckTransfer, Action)> = due
             .iter()
-            .map(|stuck| (stuck, decide(stuck, &self.sight.surroundings(stuck, &pivots))))
+            .map(|stuck| match held_back.contains(&stuck.row.terms.id) {
+                true => (stuck, Action::Leave),
+                false => (stuck, decide(stuck, &self.sight.surroundings(stuck, &pivots))),
+            })
             .collect();
         let (ended, decided): (Vec<_>, Vec<_>) =
             decided.into_iter().partition(|(_, action)| matches!(action, Action::Announce(_)));
@@ -78,6 +85,29 @@ impl<'a> Round<'a> {
         self.context.store.stuck_seen(self.shard, &seen).await?;
         self.announce(&ends).await?;
         Ok(due.len())
+    }
+
+    /// Those that are not to be held yet because an operator has paused them.
+    async fn held_back(&self, due: &[StuckTransfer]) -> Result<HashSet<TransferId>, StoreError> {
+        let paused = self.context.pauses.now();
+        let requested = due.iter().filter(|stuck| stuck.row.state == State::Requested);
+        let requested: Vec<&Terms> = requested.map(|stuck| &stuck.row.terms).collect();
+        if paused.is_empty() || requested.is_empty() {
+            return Ok(HashSet::new());
+        }
+        let mut clients = HashMap::new();
+        if paused.needs_clients() {
+            let ids: Vec<TransferId> = requested.iter().map(|terms| terms.id).collect();
+            let records = self.context.store.transfer_records(self.shard, &ids).await?;
+            clients.extend(
+                records.into_iter().map(|record| (record.row.terms.id, record.claim.client)),
+            );
+        }
+        let held_back = |terms: &&Terms| {
+            let (source, currency) = (&terms.source, terms.amount.currency());
+            paused.holds_back(&Candidate { source, currency, client: clients.get(&terms.id) })
+        };
+        Ok(requested.into_iter().filter(held_back).map(|terms| terms.id).collect())
     }
 
     /// Last of all: it locks accounts, and a row that somebody else holds must not keep what stands

@@ -47,8 +47,9 @@ pub async fn serve(config: &Config) -> anyhow::Result<()> {
     refuse_unrecovered(&*backend.store).await?;
     let gate = gate(&config.access, &backend.store)?;
     let mut process = Process::new(backend, config, condition, waiting, door);
+    process.learn_pauses().await;
     process.let_in(extras, gate, &config.access);
-    process.run(stop, config.stop_timeout).await
+    process.run(stop, config).await
 }
 
 /// Runs every role on the embedded store and log until SIGINT or SIGTERM. New data gets `shards`
@@ -70,9 +71,10 @@ pub async fn dev(
     let waiting = Waiting::until(config.start_timeout, condition.clone());
     let gate = gate(&config.access, &backend.store)?;
     let mut process = Process::new(backend, &everything, condition, waiting, Some(door));
+    process.learn_pauses().await;
     process.let_in(extras, gate, &config.access);
     greet(scheme, address);
-    process.run(stop, config.stop_timeout).await
+    process.run(stop, config).await
 }
 
 /// No role works while a recovery is not finished: what does not agree yet would be driven on as if
@@ -146,6 +148,11 @@ impl Process {
         Self { context, needs, condition, waiting, door, ingress: None, supervisor }
     }
 
+    /// Nothing is begun before it is known what operators have stopped.
+    async fn learn_pauses(&self) {
+        self.context.pauses.follow(&self.context.store).await;
+    }
+
     /// Serves the API from now on, if that is among the roles. Not before that is anybody told that
     /// the process is ready.
     fn let_in(&mut self, extras: HttpExtras, gate: Gate, access: &Access) {
@@ -167,14 +174,18 @@ impl Process {
     }
 
     /// Works until told to stop or until a role fails, then ends in order.
-    async fn run(mut self, stop: CancellationToken, bound: Duration) -> anyhow::Result<()> {
+    async fn run(mut self, stop: CancellationToken, config: &Config) -> anyhow::Result<()> {
         let failure = tokio::select! {
             biased;
             () = stop.cancelled() => None,
             failure = self.work() => Some(failure),
         };
         match failure {
-            None => self.end(bound).await,
+            None => {
+                let failure = self.drain(config.drain_delay).await;
+                let ended = self.end(config.stop_timeout).await;
+                failure.map_or(ended, Err)
+            }
             Some(failure) => {
                 tracing::error!(error = format!("{failure:#}"), "the process ends");
                 let _ = self.end(AFTER_FAILURE).await;
@@ -194,6 +205,20 @@ impl Process {
             self.supervisor.start(&self.context, &self.needs.roles, &self.needs.shards);
         }
         self.supervisor.failure().await
+    }
+
+    /// Not ready any more, and working all the same until whoever sends requests has noticed. A role
+    /// that fails meanwhile ends it.
+    async fn drain(&mut self, delay: Duration) -> Option<anyhow::Error> {
+        self.condition.stops();
+        if self.ingress.is_none() || delay.is_zero() {
+            return None;
+        }
+        tracing::info!(?delay, "draining: not ready any more, requests are still taken");
+        if let Some(door) = &self.door {
+            door.drain();
+        }
+        tokio::time::timeout(delay, self.supervisor.failure()).await.ok()
     }
 
     /// Not ready any more; requests under way are answered, those that wait for an end with the

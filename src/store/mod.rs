@@ -10,6 +10,7 @@ mod credentials;
 mod drift;
 pub mod mysql;
 mod operations;
+mod pauses;
 mod proposals;
 mod recovery;
 mod rows;
@@ -24,6 +25,7 @@ pub use operations::{
     Act, ActFilter, Action, Actor, Handled, LetterMark, LoggedAct, NEWEST, Operations,
     OperationsTx, Quarantined, record,
 };
+pub use pauses::{PauseReads, PauseRow, PausesTx};
 pub use proposals::{Proposals, ProposalsTx};
 pub use recovery::{Lease, Recovery};
 pub use rows::{
@@ -135,7 +137,7 @@ pub enum StoreError {
 /// trip.
 /// Methods that write return how many rows changed; [`expect_rows`] compares.
 #[async_trait]
-pub trait Tx: CredentialsTx + OperationsTx + ProposalsTx + Send {
+pub trait Tx: CredentialsTx + OperationsTx + PausesTx + ProposalsTx + Send {
     /// The shard.
     fn shard(&self) -> Shard;
 
@@ -254,7 +256,7 @@ pub fn expect_rows(
 /// The port. Reads outside [`Tx`] see committed rows; each is one statement unless said otherwise.
 #[async_trait]
 pub trait Store:
-    Audit + Credentials + Drift + Operations + Proposals + Recovery + Send + Sync + 'static
+    Audit + Credentials + Drift + Operations + PauseReads + Proposals + Recovery + Send + Sync + 'static
 {
     /// The map that all shards agreed on when the store was opened.
     fn map(&self) -> &ShardMap;

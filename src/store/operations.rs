@@ -56,11 +56,17 @@ pub enum Action {
     ChangeLimit,
     /// What was approved is done, or could not be.
     ExecuteProposal,
+    /// A scope was stopped.
+    Pause,
+    /// A scope accepts nothing new.
+    Drain,
+    /// A scope goes on.
+    Resume,
 }
 
 impl Action {
     /// All of them.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 24] = [
         Self::CancelTransfer,
         Self::RetryTransfer,
         Self::Quarantine,
@@ -82,6 +88,9 @@ impl Action {
         Self::RejectProposal,
         Self::ChangeLimit,
         Self::ExecuteProposal,
+        Self::Pause,
+        Self::Drain,
+        Self::Resume,
     ];
 
     /// The name in the log.
@@ -108,6 +117,9 @@ impl Action {
             Self::RejectProposal => "proposal.reject",
             Self::ChangeLimit => "limit.change",
             Self::ExecuteProposal => "proposal.execute",
+            Self::Pause => "pause",
+            Self::Drain => "drain",
+            Self::Resume => "resume",
         }
     }
 }

@@ -58,6 +58,13 @@ impl LaneContext {
     fn report(&self, report: Report) {
         let _ = self.reports.send(report);
     }
+
+    /// Counts what became of events of a lane.
+    pub fn count(&self, lane: Shard, outcome: &'static str, events: usize) {
+        let (role, shard) = (self.step.role().as_str(), lane.to_string());
+        metrics::counter!("holdfast_events_total", "role" => role, "shard" => shard, "outcome" => outcome)
+            .increment(events as u64);
+    }
 }
 
 /// The way into a lane; its task ends when this is dropped.
@@ -199,7 +206,7 @@ impl LaneTask {
     }
 
     fn let_go(&self, positions: Vec<Position>) {
-        self.count("let_go", positions.len());
+        self.shared.count(self.shard, "let_go", positions.len());
         self.shared.report(Report::Done(positions));
     }
 
@@ -292,15 +299,10 @@ impl LaneTask {
             };
             *counts.entry(counted).or_default() += 1;
         }
-        counts.into_iter().for_each(|(outcome, events)| self.count(outcome, events));
+        counts
+            .into_iter()
+            .for_each(|(outcome, events)| self.shared.count(self.shard, outcome, events));
         records
-    }
-
-    fn count(&self, outcome: &'static str, events: usize) {
-        let role = self.shared.step.role().as_str();
-        let shard = self.shard.to_string();
-        metrics::counter!("holdfast_events_total", "role" => role, "shard" => shard, "outcome" => outcome)
-            .increment(events as u64);
     }
 }
 

@@ -18,13 +18,14 @@ use crate::broker::{BrokerError, Consumer, Delivered, Group, Incoming, Position,
 use crate::context::Context;
 use crate::crash::{self, Place};
 use crate::domain::{AccountId, Event, Input, Outcome, Partition, Shard};
+use crate::pauses::{Candidate, Paused};
 use crate::roles::Role;
 use crate::store::StoreError;
 use async_trait::async_trait;
 use batch::Entered;
 use intake::{Intake, Read};
 use lane::{Lane, LaneContext};
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -96,6 +97,7 @@ pub async fn run(
     while !stop.is_cancelled() {
         match incarnation(&context, &step, shard, &stop).await {
             Ok(()) => return Ok(()),
+            Err(Broken::Resumed) => continue,
             Err(Broken::Identity(error)) => {
                 return Err(anyhow::Error::new(error)
                     .context(format!("{} of shard {shard} cannot go on", step.role())));
@@ -121,6 +123,8 @@ pub async fn run(
 enum Broken {
     /// Begin again from what is committed.
     Restart { error: String, worked: bool },
+    /// What was paused goes on: begin again from what is committed.
+    Resumed,
     /// The database is not the shard it was taken for.
     Identity(StoreError),
 }
@@ -168,6 +172,9 @@ async fn incarnation(
         },
         inbox,
         waiting: HashSet::new(),
+        paused: Arc::default(),
+        stopped: BTreeSet::new(),
+        skipped: HashSet::new(),
         worked: false,
     };
     worker.consume(stop).await
@@ -182,6 +189,11 @@ struct Worker {
     inbox: mpsc::UnboundedReceiver<Report>,
     /// Partitions whose next event is of a later release: for a member that was upgraded.
     waiting: HashSet<(Topic, Partition)>,
+    /// What operators have stopped, and which partitions that are of this worker.
+    paused: Arc<Paused>,
+    stopped: BTreeSet<Partition>,
+    /// Those of which records were left unread for it: read again when they go on.
+    skipped: HashSet<(Topic, Partition)>,
     worked: bool,
 }
 
@@ -190,12 +202,21 @@ impl Worker {
         let batch = self.lane_context.context.policy.batch;
         let bound = (batch * BATCHES_IN_FLIGHT)
             .max(self.lane_context.step.most(self.lane_context.own, batch) + batch);
+        let mut pauses = self.lane_context.context.pauses.changes();
+        self.learn(&pauses.borrow_and_update().clone());
         loop {
             let room = self.tracker.in_flight() < bound;
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return self.drain(|_, _| true).await,
                 report = self.inbox.recv() => self.settle(report)?,
+                Ok(()) = pauses.changed() => {
+                    self.learn(&pauses.borrow_and_update().clone());
+                    if self.goes_on() {
+                        self.drain(|_, _| true).await?;
+                        return Err(Broken::Resumed);
+                    }
+                }
                 incoming = self.consumer.next(batch), if room => match incoming {
                     Ok(Incoming::Records(records)) => {
                         crash::at(self.lane_context.step.role(), Place::Read);
@@ -205,12 +226,34 @@ impl Worker {
                         self.drain(|topic, partition| partitions.contains(&(topic, partition))).await?;
                         self.tracker.forget(&partitions);
                         self.waiting.retain(|partition| !partitions.contains(partition));
+                        self.skipped.retain(|partition| !partitions.contains(partition));
                         drop(token);
                     }
                     Err(error) => return Err(Broken::restart(&error, self.worked)),
                 },
             }
         }
+    }
+
+    fn learn(&mut self, paused: &Arc<Paused>) {
+        let (role, shard) = (self.lane_context.step.role(), self.lane_context.own);
+        let partitions = self.lane_context.context.store.map().partitions();
+        self.stopped = paused.stopped(role, shard, partitions);
+        self.paused = Arc::clone(paused);
+    }
+
+    /// Whether records were left unread that are to be read now.
+    fn goes_on(&self) -> bool {
+        self.skipped.iter().any(|(_, partition)| !self.stopped.contains(partition))
+    }
+
+    /// Whether a transfer that was accepted is not to be held yet: the reconciler drives it on when
+    /// it may be.
+    fn holds_back(&self, event: &Event) -> bool {
+        let client = event.request.as_ref().map(|request| &request.client);
+        let (source, currency) = (&event.terms.source, event.terms.amount.currency());
+        self.lane_context.step.role() == Role::Hold
+            && self.paused.holds_back(&Candidate { source, currency, client })
     }
 
     /// Sorts records into lanes; those that no lane needs are done, or dead, at once. A partition
@@ -222,6 +265,10 @@ impl Worker {
             if self.waiting.contains(&(position.topic, position.partition)) {
                 continue;
             }
+            if self.stopped.contains(&position.partition) {
+                self.skipped.insert((position.topic, position.partition));
+                continue;
+            }
             let read = self.intake.read(delivered);
             if let Read::Newer(error) = read {
                 self.wait_for_upgrade(position, &error);
@@ -229,6 +276,10 @@ impl Worker {
             }
             self.tracker.entered(position);
             match read {
+                Read::Event(input, _) if self.holds_back(&input.event) => {
+                    self.lane_context.count(self.lane_context.own, "paused", 1);
+                    idle.push(position);
+                }
                 Read::Event(input, delivered) => {
                     let lane = self
                         .lane_context

@@ -103,6 +103,8 @@ codes! {
         "Nothing was accepted: repeat the same request with the same key.";
     Overloaded = 503, "overloaded", "The pipeline is behind",
         "Nothing was accepted: repeat the same request with the same key later.";
+    Paused = 503, "paused", "An operator has paused this",
+        "Nothing was accepted: repeat the same request with the same key later.";
     OutcomeUnknown = 503, "outcome_unknown", "The outcome is unknown",
         "It may have been done: repeat the same request with the same key.";
     AuthenticationUnavailable = 503, "authentication_unavailable",
@@ -118,6 +120,7 @@ impl Code {
         match (self, self.status()) {
             // What is behind needs longer than what is away or unknown: those are soon told.
             (Self::Overloaded, _) => Some(2),
+            (Self::Paused, _) => Some(10),
             (Self::RateLimited, _) | (_, 503) => Some(1),
             _ => None,
         }
@@ -256,6 +259,7 @@ impl From<Refusal> for Problem {
             Refusal::ReversalExceedsOriginal { .. } => Code::ReversalExceedsOriginal,
             Refusal::ShardUnavailable => Code::ShardUnavailable,
             Refusal::Overloaded => Code::Overloaded,
+            Refusal::Paused(_) => Code::Paused,
             Refusal::OutcomeUnknown => Code::OutcomeUnknown,
             Refusal::Internal => Code::InternalError,
         };

@@ -53,8 +53,17 @@ pub struct Door {
     address: SocketAddr,
     encrypted: bool,
     api: Arc<OnceLock<Router>>,
-    closing: CancellationToken,
+    endings: Endings,
     server: JoinHandle<()>,
+}
+
+/// The two steps to the end of a server.
+#[derive(Clone, Default)]
+struct Endings {
+    /// Each answer ends its connection; new connections are taken.
+    draining: CancellationToken,
+    /// No more requests are taken.
+    closing: CancellationToken,
 }
 
 /// The probes, and the API once it is there.
@@ -101,10 +110,10 @@ impl Door {
         }
         let api = Arc::new(OnceLock::new());
         let doors = Doors { probes, api: Arc::clone(&api) };
-        let closing = CancellationToken::new();
-        let server = Server::new(doors, limits, certificates, closing.clone());
+        let endings = Endings::default();
+        let server = Server::new(doors, limits, certificates, endings.clone());
         let server = tokio::spawn(server.run(listener));
-        Ok(Self { address, encrypted, api, closing, server })
+        Ok(Self { address, encrypted, api, endings, server })
     }
 
     /// Where it listens.
@@ -122,9 +131,16 @@ impl Door {
         assert!(self.api.set(api).is_ok(), "the API is let in once");
     }
 
+    /// From now on callers are sent elsewhere: each answer is the last one on its connection.
+    /// Connections without a request stay open, so that none is closed while a request is on its
+    /// way.
+    pub fn drain(&self) {
+        self.endings.draining.cancel();
+    }
+
     /// Takes no more requests and waits for those under way, at most `bound`.
     pub async fn close(&mut self, bound: Duration) {
-        self.closing.cancel();
+        self.endings.closing.cancel();
         match tokio::time::timeout(bound, &mut self.server).await {
             Ok(Ok(())) => {}
             Ok(Err(ended)) => tracing::warn!(%ended, "the HTTP server did not end well"),

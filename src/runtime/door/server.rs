@@ -2,11 +2,12 @@
 
 use super::certificates::Certificates;
 use super::pace::{Paced, UnderWay, Work};
-use super::{Doors, HttpLimits};
+use super::{Doors, Endings, HttpLimits};
 use crate::seldom::Seldom;
 use axum::body::{Body, HttpBody};
 use axum::extract::ConnectInfo;
-use axum::http::Request;
+use axum::http::header::CONNECTION;
+use axum::http::{HeaderValue, Request};
 use bytes::Bytes;
 use hyper::body::{Frame, Incoming, SizeHint};
 use hyper::server::conn::http1;
@@ -22,7 +23,6 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 /// The request line and all headers of a request; more is answered with 431.
@@ -37,7 +37,7 @@ pub(super) struct Server {
     doors: Doors,
     limits: HttpLimits,
     certificates: Option<Arc<Certificates>>,
-    closing: CancellationToken,
+    endings: Endings,
     http: http1::Builder,
 }
 
@@ -46,12 +46,12 @@ impl Server {
         doors: Doors,
         limits: HttpLimits,
         certificates: Option<Certificates>,
-        closing: CancellationToken,
+        endings: Endings,
     ) -> Self {
         let mut http = http1::Builder::new();
         // Times are kept by `pace`: hyper would give a head no longer than an idle connection.
         http.header_read_timeout(None).max_header_size(MAX_HEAD).max_buf_size(MAX_BUFFER);
-        Self { doors, limits, certificates: certificates.map(Arc::new), closing, http }
+        Self { doors, limits, certificates: certificates.map(Arc::new), endings, http }
     }
 
     /// Serves until it is told to close; then takes no more connections and waits for the answers
@@ -61,13 +61,13 @@ impl Server {
         let connections = TaskTracker::new();
         let places = Arc::new(Semaphore::new(server.limits.connections));
         if let Some(certificates) = &server.certificates {
-            let kept = Arc::clone(certificates).keep_up_to_date(server.closing.clone());
+            let kept = Arc::clone(certificates).keep_up_to_date(server.endings.closing.clone());
             tokio::spawn(kept);
         }
         loop {
             let (stream, peer, place) = tokio::select! {
                 biased;
-                () = server.closing.cancelled() => break,
+                () = server.endings.closing.cancelled() => break,
                 next = next(&listener, &places) => next,
             };
             connections.spawn(Arc::clone(&server).connection(stream, peer, place));
@@ -86,7 +86,7 @@ impl Server {
             Some(certificates) => {
                 let shaken = tokio::select! {
                     biased;
-                    () = self.closing.cancelled() => None,
+                    () = self.endings.closing.cancelled() => None,
                     shaken = certificates.shake_hands(stream, peer, self.limits.head) => shaken,
                 };
                 if let Some(stream) = shaken {
@@ -103,15 +103,19 @@ impl Server {
         let service = service_fn(move |request: Request<Incoming>| {
             let under_way = UnderWay::begin(&work);
             let doors = self.doors.clone();
+            let draining = &self.endings.draining;
             async move {
                 let mut request = request.map(Body::new);
                 request.extensions_mut().insert(ConnectInfo(peer));
-                let answer = doors.through(request).await;
+                let mut answer = doors.through(request).await;
+                if draining.is_cancelled() {
+                    answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                }
                 Ok::<_, Infallible>(answer.map(|body| Answer { body, _under_way: under_way }))
             }
         });
         let mut connection = pin!(self.http.serve_connection(stream, service));
-        let mut closing = pin!(self.closing.cancelled());
+        let mut closing = pin!(self.endings.closing.cancelled());
         let mut told = false;
         loop {
             tokio::select! {

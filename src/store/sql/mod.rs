@@ -18,6 +18,7 @@ mod link;
 mod migrate;
 mod operations;
 mod outbox;
+mod pauses;
 mod projection;
 mod proposals;
 mod reconcile;

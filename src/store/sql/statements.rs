@@ -343,6 +343,17 @@ pub(super) const UPDATE_API_KEY: &str = "UPDATE api_keys SET name = ?, principal
     scopes = ?, secret_hash = ?, revision = ?, created_at = ?, expires_at = ?, revoked_at = ? \
     WHERE id = ?";
 
+pub(super) const PAUSES: &str = "SELECT p.scope, p.mode, p.revision, p.since, p.operator, p.reason \
+    FROM pauses p ORDER BY p.scope";
+
+pub(super) const PAUSE_REVISION: &str = "SELECT revision FROM pauses WHERE scope = ?";
+
+pub(super) const INSERT_PAUSE: &str = "INSERT INTO pauses (mode, revision, since, operator, reason, \
+    scope) VALUES (?, ?, ?, ?, ?, ?)";
+
+pub(super) const UPDATE_PAUSE: &str = "UPDATE pauses SET mode = ?, revision = ?, since = ?, \
+    operator = ?, reason = ? WHERE scope = ?";
+
 macro_rules! proposal_columns {
     () => {
         "p.id, p.kind, p.target, p.parameters, p.before_state, p.proposed_by, p.reason, \

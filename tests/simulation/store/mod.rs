@@ -6,6 +6,7 @@ mod credentials;
 mod drift;
 mod locks;
 mod operations;
+mod pauses;
 mod port;
 mod proposals;
 mod reads;

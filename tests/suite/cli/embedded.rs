@@ -72,6 +72,45 @@ fn signals_end_dev_with_exit_code_0_and_the_data_stays() {
     assert_eq!(output.code, Some(0), "{output:?}");
 }
 
+/// Whoever still sends requests to a process that was told to stop is served, and sent elsewhere.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_that_drains_is_not_ready_and_takes_requests_each_the_last_of_its_connection() {
+    let dev = start(Program::new().with("HOLDFAST_DRAIN_DELAY", "5m"));
+    dev.fund();
+    let url = format!("{}/v1/accounts/alice/balance", dev.address);
+    // Open before, without a request under way, when it is told to stop.
+    let before = reqwest::Client::new();
+    let closes = |answer: &reqwest::Response| {
+        assert_eq!(answer.status(), 200);
+        answer.headers().get("connection").is_some_and(|value| value == "close")
+    };
+    assert!(!closes(&before.get(&url).send().await.unwrap()));
+    dev.running.signal("TERM");
+    answer(&format!("{}/readyz", dev.address), 503).await;
+    assert!(closes(&before.get(&url).send().await.unwrap()));
+    assert!(closes(&reqwest::Client::new().get(&url).send().await.unwrap()));
+    let body = serde_json::json!({
+        "source": "alice", "destination": "bank", "amount": "1.00", "currency": "USD"
+    });
+    let accepted = before.post(format!("{}/v1/transfers", dev.address));
+    let accepted = accepted.header("idempotency-key", "while-it-drains").json(&body);
+    let accepted = accepted.header("prefer", "wait=30").send().await.unwrap();
+    let accepted: serde_json::Value = accepted.json().await.unwrap();
+    assert_eq!(accepted["status"], "committed", "{accepted}");
+    // Who does not want to wait says so again.
+    let (_, output) = dev.stop("TERM");
+    assert_eq!(output.code, Some(143), "{output:?}");
+}
+
+#[test]
+fn a_process_that_has_drained_ends_with_exit_code_0() {
+    let dev = start(Program::new().with("HOLDFAST_DRAIN_DELAY", "200ms"));
+    dev.fund();
+    let (program, output) = dev.stop("TERM");
+    assert_eq!(output.code, Some(0), "{output:?}");
+    assert_eq!(program.json(&["account", "show", "alice"])["balance"]["posted"], "100.00");
+}
+
 #[test]
 fn killed_dev_loses_nothing() {
     let dev = start(Program::new());

@@ -313,3 +313,59 @@ async fn tampering_with_the_audit_log_is_found_and_named() {
         assert_eq!(output.code, Some(2), "{args:?}: {output:?}");
     }
 }
+
+/// A process that serves knows within a second what a command has stopped.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_paused_is_refused_and_shown_with_who_and_why() {
+    let dev = start(Program::new());
+    dev.fund();
+    let why = ["--operator", "zoe", "--reason", "asked for by phone"];
+    let paused = dev.program.json(&[&["pause", "source=alice"][..], &why].concat());
+    assert_eq!((&paused["mode"], &paused["changed"]), (&"pause".into(), &true.into()));
+    let again = dev.program.json(&[&["pause", "source=alice"][..], &why].concat());
+    assert_eq!(again["changed"], false);
+    let shown = dev.program.json(&["status"])["paused"][0].clone();
+    assert_eq!((&shown["scope"], &shown["mode"]), (&"source=alice".into(), &"pause".into()));
+    assert_eq!((&shown["operator"], &shown["reason"]), (&"zoe".into(), &why[3].into()));
+    assert!(dev.program.succeed(&["status"]).stdout.contains("source=alice"));
+
+    let ask = async |key: String| {
+        let body = serde_json::json!({
+            "source": "alice", "destination": "bank", "amount": "1.00", "currency": "USD"
+        });
+        let url = format!("{}/v1/transfers", dev.address);
+        let asked = reqwest::Client::new().post(url).header("idempotency-key", key).json(&body);
+        asked.send().await.unwrap()
+    };
+    let tries = std::sync::atomic::AtomicU32::new(0);
+    let key = || format!("k{}", tries.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
+    eventually("the process knows of the pause", async || ask(key()).await.status() == 503).await;
+    let refused = ask(key()).await;
+    assert_eq!(refused.headers()["retry-after"], "10");
+    let problem: Value = refused.json().await.unwrap();
+    assert_eq!(problem["code"], "paused", "{problem}");
+    assert!(problem["detail"].as_str().unwrap().starts_with("source=alice"), "{problem}");
+
+    dev.program.json(&["resume", "source=alice", "--reason", "it was a mistake"]);
+    eventually("the process knows that it goes on", async || {
+        ask(key()).await.status().is_success()
+    })
+    .await;
+    let names: Vec<Value> = acts(&dev.program, &["--target", "source=alice"])
+        .into_iter()
+        .map(|act| act["action"].clone())
+        .collect();
+    assert_eq!(names, ["resume", "pause"]);
+
+    for wrong in [
+        &["pause", "shard=9", "--reason", "x"][..],
+        &["pause", "shard=0,partition=999", "--reason", "x"],
+        &["drain", "role=hold", "--reason", "x"],
+        &["pause", "role=relay,shard=0,partition=1", "--reason", "x"],
+        &["pause", "planet=3", "--reason", "x"],
+        &["pause", "source=alice"],
+    ] {
+        let output = dev.program.run(wrong);
+        assert_eq!(output.code, Some(2), "{wrong:?}: {output:?}");
+    }
+}

@@ -32,6 +32,7 @@ mod load;
 mod operators;
 mod outages;
 mod overload;
+mod pauses;
 mod process;
 mod projection;
 mod races;

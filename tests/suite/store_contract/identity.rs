@@ -7,7 +7,7 @@ use holdfast::domain::Shard;
 use holdfast::store::{Mark, Store, StoreError};
 use std::time::Duration;
 
-const MIGRATIONS: [&str; 7] = [
+const MIGRATIONS: [&str; 8] = [
     "0001 ledger",
     "0002 operations",
     "0003 fixed lengths",
@@ -15,6 +15,7 @@ const MIGRATIONS: [&str; 7] = [
     "0005 access",
     "0006 velocity",
     "0007 proposals",
+    "0009 pauses",
 ];
 
 fn sentence<T>(result: Result<T, StoreError>) -> String {
@@ -65,6 +66,7 @@ pub async fn a_database_of_an_earlier_release_is_upgraded(databases: Databases) 
             "drift_watched",
             "velocity_limits",
             "api_keys",
+            "pauses",
             "proposals",
         ];
         for table in tables {

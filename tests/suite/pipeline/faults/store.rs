@@ -11,8 +11,9 @@ use holdfast::store::chain::ChainPage;
 use holdfast::store::{
     AccountFilter, AccountRecord, AccountSums, ActFilter, ApiKeyRow, Audit, AuditSnapshot,
     BalanceRow, Credentials, CreditFact, Drift, EntryFault, Identity, Lease, LetterMark, LoggedAct,
-    Mark, Operations, OutboxRow, Pass, Progress, Proposals, Quarantined, Recovery, SourceFact,
-    Standing, Store, StoreError, StuckTransfer, TransferFilter, TransferRecord, Tx,
+    Mark, Operations, OutboxRow, Pass, PauseReads, PauseRow, Progress, Proposals, Quarantined,
+    Recovery, SourceFact, Standing, Store, StoreError, StuckTransfer, TransferFilter,
+    TransferRecord, Tx,
 };
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -139,6 +140,11 @@ delegate! {
     credit_facts_of(ids: &[TransferId]) -> Vec<CreditFact>;
     debits_without_transfer(after: TransferId, before: TransferId, limit: u32) -> Vec<TransferId>;
     decision_rows(after: Option<&AccountId>, limit: u32) -> Vec<holdfast::domain::AccountRow>;
+}
+
+delegate! {
+    PauseReads {}
+    pauses() -> Vec<PauseRow>;
 }
 
 delegate! {

@@ -10,7 +10,7 @@ use holdfast::domain::{
 };
 use holdfast::store::{
     AccountRecord, AccountSettings, Act, ApiKeyRow, Claim, ClaimKey, CredentialsTx, LetterMark,
-    NewTransfer, OperationsTx, ProposalsTx, StoreError, Tx,
+    NewTransfer, OperationsTx, PauseRow, PausesTx, ProposalsTx, StoreError, Tx,
 };
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -32,6 +32,11 @@ macro_rules! delegate {
             })*
         }
     };
+}
+
+delegate! {
+    PausesTx {}
+    put_pause(row: &PauseRow) -> bool;
 }
 
 delegate! {
