@@ -9,9 +9,11 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry \
 
 FROM debian:bookworm-slim
 RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates libssl3 && rm -rf /var/lib/apt/lists/*
-RUN useradd --system --uid 10001 --create-home --home-dir /var/lib/holdfast holdfast
+# Numbers, for orchestrators that want to see that it is not root and whose files are.
+RUN groupadd --system --gid 10001 holdfast && \
+    useradd --system --uid 10001 --gid 10001 --create-home --home-dir /var/lib/holdfast holdfast
 COPY --from=build /holdfast /usr/local/bin/holdfast
-USER holdfast
+USER 10001:10001
 WORKDIR /var/lib/holdfast
 ENV HOLDFAST_LISTEN=0.0.0.0:8080
 EXPOSE 8080
@@ -20,4 +22,5 @@ EXPOSE 8080
 HEALTHCHECK --interval=2s --timeout=5s --start-period=30s --retries=15 CMD ["bash", "-c", \
     "exec 3<>/dev/tcp/127.0.0.1/${HOLDFAST_LISTEN##*:} && if [[ -n $HOLDFAST_TLS_CERT ]]; then exit 0; fi && printf 'GET /readyz HTTP/1.0\\r\\nHost: localhost\\r\\n\\r\\n' >&3 && read -r _ status _ <&3 && [[ $status == 200 ]]"]
 ENTRYPOINT ["holdfast"]
-CMD ["serve", "--roles", "all"]
+# HOLDFAST_ROLES says which roles: all, where it is unset.
+CMD ["serve"]

@@ -3,6 +3,8 @@
 //! `docs/ARCHITECTURE.md` says what they are for. A rule that is in the way is argued about there,
 //! not worked around here.
 
+#[path = "tidy/deployment.rs"]
+mod deployment;
 #[path = "tidy/hazards.rs"]
 mod hazards;
 #[path = "tidy/paths.rs"]

@@ -101,7 +101,7 @@ fn write_out(prefix: &str, tree: &str, paths: &mut Vec<String>) {
 
 /// Files and folders in backticks that begin with one of the project's folders.
 pub fn files_named(text: &str) -> Vec<String> {
-    const FOLDERS: [&str; 9] = [
+    const FOLDERS: [&str; 10] = [
         "src/",
         "tests/",
         "docs/",
@@ -111,6 +111,7 @@ pub fn files_named(text: &str) -> Vec<String> {
         "migrations/",
         "examples/",
         ".ci/",
+        "deploy/",
     ];
     let spans = text.split('`').skip(1).step_by(2);
     spans
