@@ -56,11 +56,17 @@ pub enum Action {
     ChangeLimit,
     /// What was approved is done, or could not be.
     ExecuteProposal,
+    /// Holdfast made data keys, where there were none or one had sealed enough.
+    MakeDataKey,
+    /// A shard got another data key.
+    RotateDataKey,
+    /// Data keys were wrapped by another key of the configuration.
+    RewrapDataKeys,
 }
 
 impl Action {
     /// All of them.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 24] = [
         Self::CancelTransfer,
         Self::RetryTransfer,
         Self::Quarantine,
@@ -82,6 +88,9 @@ impl Action {
         Self::RejectProposal,
         Self::ChangeLimit,
         Self::ExecuteProposal,
+        Self::MakeDataKey,
+        Self::RotateDataKey,
+        Self::RewrapDataKeys,
     ];
 
     /// The name in the log.
@@ -108,6 +117,9 @@ impl Action {
             Self::RejectProposal => "proposal.reject",
             Self::ChangeLimit => "limit.change",
             Self::ExecuteProposal => "proposal.execute",
+            Self::MakeDataKey => "encryption.make",
+            Self::RotateDataKey => "encryption.rotate",
+            Self::RewrapDataKeys => "encryption.rewrap",
         }
     }
 }

@@ -10,6 +10,7 @@ mod port;
 mod proposals;
 mod reads;
 mod recovery;
+mod sealing;
 mod session;
 mod tables;
 mod tx;
