@@ -30,6 +30,7 @@ pub mod relay;
 pub mod roles;
 pub mod routing;
 pub mod runtime;
+pub mod sealing;
 pub mod seldom;
 pub mod stage;
 pub mod store;

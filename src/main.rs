@@ -2,8 +2,8 @@
 
 use clap::Parser;
 use holdfast::cli::{
-    Cli, Command, Ended, account, audit, bench, cluster, config, dev, dlq, help, key, lag, migrate,
-    pause, proposal, reconcile, report, serve, status, transfer,
+    Cli, Command, Ended, account, audit, bench, cluster, config, dev, dlq, encryption, help, key,
+    lag, migrate, pause, proposal, reconcile, report, serve, status, transfer,
 };
 use holdfast::pauses::PauseMode;
 use std::process::ExitCode;
@@ -35,6 +35,7 @@ async fn run(Cli { args, command }: Cli) -> Ended {
         Some(Command::Dlq(command)) => dlq::run(command, &args).await,
         Some(Command::Proposal(command)) => proposal::run(command, &args).await,
         Some(Command::Key(command)) => key::run(command, &args).await,
+        Some(Command::Encryption(command)) => encryption::run(command, &args).await,
         Some(Command::Audit(command)) => audit::run(command, &args).await,
         Some(Command::Pause(command)) => pause::stop(command, PauseMode::Pause, &args).await,
         Some(Command::Drain(command)) => pause::stop(command, PauseMode::Drain, &args).await,

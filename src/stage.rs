@@ -127,6 +127,7 @@ mod tests {
             description: None,
             reference: None,
             metadata: None,
+            sealed: None,
             hold_cause: Cause { offset: Some(3), attempt: 1 },
             final_cause: Cause::default(),
         })

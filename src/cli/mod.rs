@@ -14,6 +14,7 @@ pub mod config;
 mod csv_file;
 pub mod dev;
 pub mod dlq;
+pub mod encryption;
 mod exit;
 pub mod key;
 pub mod lag;
@@ -95,6 +96,8 @@ pub enum Command {
     Proposal(proposal::ProposalCommand),
     /// Make, list, replace and revoke API keys
     Key(key::KeyCommand),
+    /// Show, rotate and rewrap the keys of personal fields that are encrypted at rest
+    Encryption(encryption::EncryptionCommand),
     /// Show what operators did, and verify that the log of it is whole
     Audit(audit::AuditCommand),
     /// Stop a role, a shard, a partition, a currency, an account or a merchant

@@ -39,8 +39,9 @@ impl TargetArgs {
         let config = self.configure(args)?;
         let backend = backend::open_for_command(&config, opening).await?;
         let services = backend.services;
+        let wraps = config.encryption.as_ref().map(|keys| keys.first().to_owned());
         let context = Arc::new(backend.into_context(config.policy));
-        Ok(Target { context, services, ingress: OnceLock::new() })
+        Ok(Target { context, services, wraps, ingress: OnceLock::new() })
     }
 }
 
@@ -50,6 +51,8 @@ pub struct Target {
     pub context: Arc<Context>,
     /// What they are called.
     pub services: Services,
+    /// The name of the configured key that wraps data keys, where fields are encrypted at rest.
+    pub wraps: Option<String>,
     ingress: OnceLock<Ingress>,
 }
 

@@ -22,10 +22,12 @@ pub use settings::{SETTINGS, Secrecy, Setting};
 use crate::context::Policy;
 use crate::domain::Shard;
 use crate::roles::Role;
+use crate::sealing::MasterKeys;
 use crate::tls::TlsFiles;
 use reader::Reader;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// What a process is to do and with what.
@@ -63,6 +65,8 @@ pub struct Config {
     pub http: Http,
     /// Whether a crash may leave the process's memory on the disk.
     pub core_dumps: bool,
+    /// What personal fields are encrypted with at rest; none for not at all.
+    pub encryption: Option<Arc<MasterKeys>>,
 }
 
 /// How HTTP is served.
@@ -202,6 +206,7 @@ fn read(reader: &mut Reader) -> Config {
         drain_delay: reader.get("drain_delay", parse::duration(ZERO..=MINUTE * 5)),
         http: read_http(reader),
         core_dumps: reader.get("core_dumps", parse::on_or_off),
+        encryption: reader.get_optional("encryption_keys", parse::master_keys),
     };
     check_together(reader, &config);
     config

@@ -4,9 +4,11 @@
 use super::mask::Secret;
 use crate::domain::Shard;
 use crate::roles::Role;
+use crate::sealing::MasterKeys;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 use std::time::Duration;
 use url::Url;
 
@@ -72,6 +74,11 @@ pub(super) fn issuer(text: &str) -> Parsed<String> {
 pub(super) fn word(text: &str) -> Parsed<String> {
     let fits = matches!(text.len(), 1..=255) && text.bytes().all(|b| b.is_ascii_graphic());
     if fits { Ok(text.to_owned()) } else { Err(None) }
+}
+
+/// Keys by name. What is wrong is said without repeating them.
+pub(super) fn master_keys(text: &str) -> Parsed<Arc<MasterKeys>> {
+    text.parse().map(Arc::new).map_err(Some)
 }
 
 /// Addresses, comma-separated.

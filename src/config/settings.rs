@@ -422,4 +422,13 @@ pub const SETTINGS: &[Setting] = &[
         "a duration from 1m to 30d, such as 1d",
         "How long a proposal can be approved.",
     ),
+    secret(
+        Secrecy::Whole,
+        setting(
+            "encryption_keys",
+            None,
+            "keys such as 2026-01:BASE64, each a name and 32 bytes in base64, comma-separated, the one that wraps first",
+            "Has descriptions, references and metadata encrypted at rest: the first key wraps new data keys, all of them open those that they have wrapped. Unset, nothing is encrypted.",
+        ),
+    ),
 ];

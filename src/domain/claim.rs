@@ -1,6 +1,7 @@
 //! What ingress accepts: a transfer, and the claim that makes a repeat of its request find it.
 
 use super::ids::{AccountId, Client, IdempotencyKey, TransferId};
+use super::sealed::Sealed;
 use super::time::Timestamp;
 use super::transfer::Terms;
 
@@ -43,6 +44,15 @@ pub struct NewTransfer {
     pub reference: Option<String>,
     /// A JSON object of strings, as text.
     pub metadata: Option<String>,
+    /// These three, sealed: where it is there, it alone is stored and published.
+    pub sealed: Option<Sealed>,
     /// When it is accepted.
     pub at: Timestamp,
+}
+
+impl NewTransfer {
+    /// Whether the caller wrote anything that may be personal.
+    pub fn is_personal(&self) -> bool {
+        self.description.is_some() || self.reference.is_some() || self.metadata.is_some()
+    }
 }

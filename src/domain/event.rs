@@ -10,6 +10,7 @@ use super::ids::{
     AccountId, Client, ClusterId, Generation, IdempotencyKey, Partition, Shard, TransferId,
 };
 use super::money::{Money, format_minor, parse_signed_minor};
+use super::sealed::Sealed;
 use super::time::Timestamp;
 use super::transfer::{Reason, State, Terms};
 use serde::{Deserialize, Serialize};
@@ -80,6 +81,9 @@ pub struct RequestDetails {
     /// The caller's metadata, a JSON object of strings, as text.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub metadata: Option<String>,
+    /// These three, where they are encrypted at rest; each is left out then.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub sealed: Option<Sealed>,
 }
 
 const fn first_version() -> u8 {
@@ -89,14 +93,16 @@ const fn first_version() -> u8 {
 impl RequestDetails {
     /// What is published of a request.
     pub fn of(transfer: &NewTransfer) -> Self {
+        let plain = |field: &Option<String>| field.clone().filter(|_| transfer.sealed.is_none());
         Self {
             client: transfer.claim.client.clone(),
             idempotency_key: transfer.claim.key.clone(),
             fingerprint: hex::encode(&transfer.fingerprint),
             fingerprint_version: transfer.fingerprint_version,
-            description: transfer.description.clone(),
-            reference: transfer.reference.clone(),
-            metadata: transfer.metadata.clone(),
+            description: plain(&transfer.description),
+            reference: plain(&transfer.reference),
+            metadata: plain(&transfer.metadata),
+            sealed: transfer.sealed.clone(),
         }
     }
 

@@ -17,6 +17,7 @@ pub mod hex;
 mod ids;
 mod money;
 mod proposal;
+mod sealed;
 mod step;
 #[cfg(test)]
 pub mod testing;
@@ -40,6 +41,7 @@ pub use money::{InvalidAmount, MAX_AMOUNT, Money, format_minor, parse_signed_min
 pub use proposal::{
     Decision, Ended, Operation, OperationKind, Proposal, ProposalId, ProposalState,
 };
+pub use sealed::Sealed;
 pub use step::{
     AccountChange, Cause, DeadReason, Entry, EntryRow, Input, Outcome, Plan, Side, StageWrite,
     Stamp, StuckTransfer, TransferRow, UsageChange,

@@ -9,8 +9,8 @@ use crate::domain::{
     Velocity, format_minor,
 };
 use crate::store::{
-    AccountRecord, AccountSettings, Action, Actor, BalanceRow, StoreError, Tx, Work, expect_rows,
-    transact,
+    AccountRecord, AccountSettings, Action, Actor, BalanceRow, StoreError, Tx, UNREADABLE, Work,
+    expect_rows, transact,
 };
 use async_trait::async_trait;
 use futures::future::join_all;
@@ -242,11 +242,14 @@ fn matching(
     new: bool,
 ) -> Result<Created, Refusal> {
     let row = &account.row;
+    let stored = metadata_of(&account);
+    // What cannot be read now cannot be told apart from what is asked for.
+    let unlike = account.metadata != UNREADABLE && stored.as_ref() != Some(&request.metadata);
     let differing = [
         ("currency", row.currency != request.currency),
         ("kind", row.kind != request.kind),
         ("overdraft_limit", row.overdraft_limit != request.overdraft_limit),
-        ("metadata", metadata_of(&account).as_ref() != Some(&request.metadata)),
+        ("metadata", unlike),
         ("owner", account.owner != request.owner),
     ];
     let names: Vec<&str> =

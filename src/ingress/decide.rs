@@ -1,6 +1,6 @@
 //! The decision at ingress: pure, from requests and the claims that exist to new transfers.
 
-use super::fingerprint::VERSION;
+use super::fingerprint::{KEYED, VERSION};
 use super::request::TransferRequest;
 use crate::domain::{Claim, ClaimKey, NewTransfer, Terms, Timestamp, TransferId};
 use crate::routing::slot_of;
@@ -41,6 +41,30 @@ pub enum Verdict {
     Exceeds(i64),
     /// It would be new, and nothing new is accepted there.
     Paused,
+    /// Its fields or its claim need a key that is not there.
+    NoKey,
+}
+
+/// The fingerprint of a request under the key of its shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keyed {
+    /// It has none: nothing in it is personal, or nothing is encrypted.
+    Plain,
+    /// It has.
+    Under([u8; 32]),
+    /// It should have, and the key is not there.
+    NoKey,
+}
+
+/// Whether a claim was made by the same request; none where that cannot be said without a key.
+pub fn same(claim: &Claim, asked: &Asked, keyed: Keyed) -> Option<bool> {
+    match (claim.fingerprint_version, keyed) {
+        // It was made by a request with personal fields.
+        (KEYED, _) if !asked.request.is_personal() => Some(false),
+        (KEYED, Keyed::Under(print)) => Some(claim.fingerprint == print),
+        (KEYED, Keyed::Plain | Keyed::NoKey) => None,
+        _ => Some(claim.fingerprint == asked.fingerprint),
+    }
 }
 
 /// What a group commit writes and answers.
@@ -55,14 +79,15 @@ pub struct Decided {
 }
 
 /// Decides a batch in order. `claims` are those that exist, `reversed` says how much of each
-/// original is reversed already, `paused` which requests are not accepted where they are new, `random`
-/// makes ids unique.
+/// original is reversed already, `paused` which requests are not accepted where they are new, `keyed`
+/// gives fingerprints under the shard's key, `random` makes ids unique.
 pub fn decide(
     batch: &[Asked],
     claims: &HashMap<ClaimKey, Claim>,
     reversed: &BTreeMap<TransferId, i64>,
     paused: impl Fn(usize) -> bool,
     now: Timestamp,
+    keyed: &(dyn Fn(&Asked) -> Keyed + Sync),
     mut random: impl FnMut() -> u64,
 ) -> Decided {
     let mut decided = Decided::default();
@@ -70,15 +95,24 @@ pub fn decide(
     for (index, asked) in batch.iter().enumerate() {
         let key = asked.claim();
         let verdict = if let Some(claim) = claims.get(&key) {
-            replay(claim.fingerprint == asked.fingerprint, Verdict::Replay(claim.transfer))
+            match same(claim, asked, keyed(asked)) {
+                Some(same) => replay(same, Verdict::Replay(claim.transfer)),
+                None => Verdict::NoKey,
+            }
         } else if let Some(earlier) = first.get(&key) {
             let same = batch[*earlier].fingerprint == asked.fingerprint;
             replay(same, Verdict::RepeatOf(*earlier))
         } else {
-            first.insert(key.clone(), index);
-            match paused(index) {
-                true => Verdict::Paused,
-                false => accept(asked, key, reversed, now, &mut random, &mut decided),
+            match print(asked, keyed(asked)) {
+                _ if paused(index) => {
+                    first.insert(key, index);
+                    Verdict::Paused
+                }
+                Some(print) => {
+                    first.insert(key.clone(), index);
+                    accept(asked, print, key, reversed, now, &mut random, &mut decided)
+                }
+                None => Verdict::NoKey,
             }
         };
         decided.verdicts.push(verdict);
@@ -90,8 +124,18 @@ fn replay(same: bool, verdict: Verdict) -> Verdict {
     if same { verdict } else { Verdict::KeyReused }
 }
 
+/// The fingerprint that is stored, and how it was computed.
+fn print(asked: &Asked, keyed: Keyed) -> Option<([u8; 32], u8)> {
+    match keyed {
+        Keyed::Plain => Some((asked.fingerprint, VERSION)),
+        Keyed::Under(print) => Some((print, KEYED)),
+        Keyed::NoKey => None,
+    }
+}
+
 fn accept(
     asked: &Asked,
+    (fingerprint, fingerprint_version): ([u8; 32], u8),
     claim: ClaimKey,
     reversed: &BTreeMap<TransferId, i64>,
     now: Timestamp,
@@ -119,14 +163,15 @@ fn accept(
             reverses: request.reverses.map(|original| original.id),
         },
         claim,
-        fingerprint: asked.fingerprint,
-        fingerprint_version: VERSION,
+        fingerprint,
+        fingerprint_version,
         description: request.description.clone(),
         reference: request.reference.clone(),
         metadata: request
             .metadata
             .as_ref()
             .map(|metadata| serde_json::to_string(metadata).expect("a map of strings")),
+        sealed: None,
         at: now,
     });
     Verdict::New(index)
@@ -154,6 +199,7 @@ mod tests {
             &BTreeMap::new(),
             |_| false,
             now,
+            &|_| Keyed::Plain,
             || {
                 next += 1;
                 next
@@ -173,7 +219,8 @@ mod tests {
         let batch = [old, new.clone(), new, asked("other", "1.00")];
         let now = Timestamp::from_micros(1_700_000_000_000_000);
         let paused = |index| index < 3;
-        let decided = decide(&batch, &claims, &BTreeMap::new(), paused, now, || 1);
+        let decided =
+            decide(&batch, &claims, &BTreeMap::new(), paused, now, &|_| Keyed::Plain, || 1);
         let verdicts =
             [Verdict::Replay(transfer), Verdict::Paused, Verdict::RepeatOf(1), Verdict::New(0)];
         assert_eq!(decided.verdicts, verdicts);
@@ -233,7 +280,7 @@ mod tests {
         let nothing_left = BTreeMap::from([(original.id, 1000)]);
         let now = Timestamp::from_micros(1_700_000_000_000_000);
         let batch = [whole, reversal_of(original, "other", "0.01")];
-        let again = decide(&batch, &claims, &nothing_left, |_| false, now, || 1);
+        let again = decide(&batch, &claims, &nothing_left, |_| false, now, &|_| Keyed::Plain, || 1);
         assert_eq!(again.verdicts, [Verdict::Replay(transfer), Verdict::Exceeds(0)]);
         assert!(again.transfers.is_empty());
     }
@@ -247,5 +294,35 @@ mod tests {
         let decided = decide_now(&batch, &HashMap::new());
         assert_eq!(decided.verdicts, [Verdict::New(0), Verdict::Exceeds(400), Verdict::New(1)]);
         assert_eq!(decided.reversed, BTreeMap::from([(original.id, 1000)]));
+    }
+
+    #[test]
+    fn a_claim_is_compared_as_it_was_made_or_not_at_all() {
+        let mut personal = asked("a", "1.00");
+        personal.request.description = Some("Rent".to_owned());
+        let plain = asked("a", "1.00");
+        let transfer = TransferId::from_bytes([7; 16]);
+        let claim =
+            |fingerprint, fingerprint_version| Claim { transfer, fingerprint, fingerprint_version };
+        let (old, keyed) = (claim(personal.fingerprint, VERSION), claim([9; 32], KEYED));
+        for now in [Keyed::Plain, Keyed::Under([9; 32]), Keyed::NoKey] {
+            assert_eq!(same(&old, &personal, now), Some(true), "from before there were keys");
+            assert_eq!(same(&keyed, &plain, now), Some(false), "it has nothing personal");
+        }
+        assert_eq!(same(&keyed, &personal, Keyed::Under([9; 32])), Some(true));
+        assert_eq!(same(&keyed, &personal, Keyed::Under([8; 32])), Some(false));
+        for missing in [Keyed::Plain, Keyed::NoKey] {
+            assert_eq!(same(&keyed, &personal, missing), None);
+        }
+        let now = Timestamp::from_micros(1_700_000_000_000_000);
+        let none = BTreeMap::new();
+        let new = |keyed: Keyed| {
+            let batch = [personal.clone()];
+            decide(&batch, &HashMap::new(), &none, |_| false, now, &move |_| keyed, || 1)
+        };
+        let made = new(Keyed::Under([9; 32])).transfers.remove(0);
+        assert_eq!((made.fingerprint, made.fingerprint_version), ([9; 32], KEYED));
+        let refused = new(Keyed::NoKey);
+        assert_eq!((refused.verdicts, refused.transfers.len()), (vec![Verdict::NoKey], 0));
     }
 }

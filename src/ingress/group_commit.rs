@@ -1,7 +1,7 @@
 //! Group commit: requests that arrive while a transaction runs share the next one. So do those that
 //! arrive in as much time again, within a bound; whoever finds nothing under way does not wait.
 
-use super::decide::{Asked, Decided, Verdict, decide};
+use super::decide::{Asked, Decided, Keyed, Verdict, decide, same};
 use super::pressure::Pressure;
 use super::queue::{Answer, Entrance, Queue, Waiting, queue, refused};
 use super::request::{Refusal, Submitted};
@@ -14,6 +14,8 @@ use crate::domain::{
 use crate::pauses::Candidate;
 use crate::random;
 use crate::roles::Role;
+use crate::sealing::{Sealer, seal};
+use crate::seldom::Seldom;
 use crate::store::{NewTransfer, StoreError, TransferRecord, Tx, Work, transact};
 use async_trait::async_trait;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -221,8 +223,9 @@ impl Work for Intake<'_> {
         let keys: Vec<_> = keys.into_iter().collect();
         let look = self.look_first || attempt > 0;
         let mut claims = if look { tx.claims(&keys).await? } else { HashMap::new() };
+        let sealing = self.sealing(tx)?;
         if self.closed && claims.len() < keys.len() {
-            return Ok(self.repeats_only(tx.shard(), &claims));
+            return Ok(self.repeats_only(tx.shard(), &claims, &sealing));
         }
         let originals: BTreeSet<TransferId> = self
             .asked
@@ -238,14 +241,17 @@ impl Work for Intake<'_> {
             claims = tx.claims(&keys).await?;
             reversed
         };
-        let decided = decide(
+        let keyed = |asked: &Asked| sealing.keyed(asked);
+        let mut decided = decide(
             self.asked,
             &claims,
             &reversed,
             |index| self.paused.contains_key(&index),
             tx.now(),
+            &keyed,
             random::bits,
         );
+        sealing.seal(&mut decided.transfers);
         self.write(tx, &decided).await?;
         if began.elapsed() > LONGEST {
             let detail = "the transaction was open for too long".to_owned();
@@ -256,6 +262,25 @@ impl Work for Intake<'_> {
 }
 
 impl Intake<'_> {
+    /// A key that is not there concerns those requests only that need it.
+    fn sealing(&self, tx: &dyn Tx) -> Result<Sealing, StoreError> {
+        if !self.asked.iter().any(|asked| asked.request.is_personal()) {
+            return Ok(Sealing::Off);
+        }
+        match tx.sealer() {
+            Ok(None) => Ok(Sealing::Off),
+            Ok(Some(sealer)) => Ok(Sealing::With(sealer)),
+            Err(error @ StoreError::Failed { .. }) => {
+                static UNSEALED: Seldom = Seldom::unsaid();
+                if let Some(left_out) = UNSEALED.due() {
+                    tracing::error!(%error, left_out, "personal fields cannot be encrypted");
+                }
+                Ok(Sealing::NoKey)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     async fn write(&self, tx: &mut dyn Tx, decided: &Decided) -> Result<(), StoreError> {
         if decided.transfers.is_empty() {
             return Ok(());
@@ -302,6 +327,7 @@ impl Intake<'_> {
                 Verdict::KeyReused => Decision::Refused(Refusal::KeyReused),
                 Verdict::Exceeds(left) => Decision::Refused(exceeds(asked, *left)),
                 Verdict::Paused => Decision::Refused(Refusal::Paused(self.paused[&index].clone())),
+                Verdict::NoKey => Decision::Refused(no_key()),
             })
             .collect();
         Taken { verdicts, new: decided.transfers.len() }
@@ -311,16 +337,58 @@ impl Intake<'_> {
         &self,
         shard: Shard,
         claims: &HashMap<crate::store::ClaimKey, crate::store::Claim>,
+        sealing: &Sealing,
     ) -> Taken {
         let verdict = |asked: &Asked| match claims.get(&asked.claim()) {
             None => Decision::Refused(refused(shard, "behind")),
-            Some(claim) if claim.fingerprint == asked.fingerprint => {
-                Decision::Replay(claim.transfer)
-            }
-            Some(_) => Decision::Refused(Refusal::KeyReused),
+            Some(claim) => match same(claim, asked, sealing.keyed(asked)) {
+                Some(true) => Decision::Replay(claim.transfer),
+                Some(false) => Decision::Refused(Refusal::KeyReused),
+                None => Decision::Refused(no_key()),
+            },
         };
         Taken { verdicts: self.asked.iter().map(verdict).collect(), new: 0 }
     }
+}
+
+/// How the personal fields of a group are kept.
+enum Sealing {
+    /// As they came, or there are none.
+    Off,
+    /// Encrypted.
+    With(Sealer),
+    /// They must be encrypted and cannot be.
+    NoKey,
+}
+
+impl Sealing {
+    fn keyed(&self, asked: &Asked) -> Keyed {
+        match self {
+            _ if !asked.request.is_personal() => Keyed::Plain,
+            Self::Off => Keyed::Plain,
+            Self::With(sealer) => Keyed::Under(sealer.fingerprint(&asked.fingerprint)),
+            Self::NoKey => Keyed::NoKey,
+        }
+    }
+
+    fn seal(&self, transfers: &mut [NewTransfer]) {
+        let Self::With(sealer) = self else { return };
+        for transfer in transfers.iter_mut().filter(|transfer| transfer.is_personal()) {
+            seal(sealer, transfer);
+        }
+    }
+}
+
+/// Nothing was accepted; the key has to be configured before anybody asks again.
+fn no_key() -> Refusal {
+    static UNSEALED: Seldom = Seldom::unsaid();
+    if let Some(left_out) = UNSEALED.due() {
+        tracing::error!(
+            left_out,
+            "a request needs a data_key that is not there: see `holdfast encryption status`"
+        );
+    }
+    Refusal::Internal
 }
 
 fn exceeds(asked: &Asked, left: i64) -> Refusal {
@@ -347,6 +415,7 @@ fn requested(transfer: &NewTransfer) -> TransferRecord {
         description: transfer.description.clone(),
         reference: transfer.reference.clone(),
         metadata: transfer.metadata.clone(),
+        sealed: transfer.sealed.clone(),
         hold_cause: Cause::default(),
         final_cause: Cause::default(),
     }

@@ -33,6 +33,13 @@ pub struct TransferRequest {
     pub traceparent: Option<Arc<str>>,
 }
 
+impl TransferRequest {
+    /// Whether the caller wrote anything that may be personal.
+    pub fn is_personal(&self) -> bool {
+        self.description.is_some() || self.reference.is_some() || self.metadata.is_some()
+    }
+}
+
 /// The transfer that a reversal takes back; it is COMMITTED.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Original {

@@ -329,13 +329,18 @@ impl Work for Decide<'_> {
     }
 }
 
-/// A proposal as the audit log has it.
+/// A proposal as the audit log has it: without the description, which may be personal, and which the
+/// log could never lose again. The proposal has it.
 fn told(proposal: &Proposal, state: ProposalState) -> serde_json::Value {
     let operation = &proposal.operation;
+    let mut parameters = operation.parameters();
+    if let Some(parameters) = parameters.as_object_mut() {
+        parameters.remove("description");
+    }
     json!({
         "state": state.as_str(),
         "kind": operation.kind().as_str(),
         "target": operation.target(),
-        "parameters": operation.parameters(),
+        "parameters": parameters,
     })
 }

@@ -58,7 +58,8 @@ pub async fn connect(config: &Config, waiting: &Waiting) -> anyhow::Result<Backe
         Ok(store) => Ok(Ok(store)),
     };
     waiting.look_at_others(Arc::clone(&broker), redis(config)?);
-    let store = Arc::new(waiting.for_store(open).await?);
+    let store = waiting.for_store(open).await?.with_encryption(config.encryption.clone());
+    let store = Arc::new(store);
     waiting.look_at_shards(store.as_ref()).await;
     Ok(Backend { store, broker, cache, services: SERVERS })
 }
@@ -86,11 +87,13 @@ async fn absent_shards(mysql: &MySql) -> Vec<StoreError> {
 pub async fn open_for_command(config: &Config, opening: Opening) -> anyhow::Result<Backend> {
     let Some(mysql) = &config.mysql else {
         require_embedded(&config.data)?;
-        let store = Arc::new(SqliteStore::open(&SqliteSettings::new(&config.data), opening).await?);
+        let store = SqliteStore::open(&SqliteSettings::new(&config.data), opening).await?;
+        let store = Arc::new(store.with_encryption(config.encryption.clone()));
         let broker = Arc::new(EmbeddedBroker::open_read_only(log_dir(&config.data))?);
         return Ok(Backend { store, broker, cache: None, services: EMBEDDED });
     };
-    let store = Arc::new(MySqlStore::open(&mysql_settings(mysql), opening).await?);
+    let store = MySqlStore::open(&mysql_settings(mysql), opening).await?;
+    let store = Arc::new(store.with_encryption(config.encryption.clone()));
     Ok(Backend { store, broker: kafka(config)?, cache: redis(config)?, services: SERVERS })
 }
 
@@ -101,8 +104,9 @@ pub async fn open_or_create_embedded(
 ) -> anyhow::Result<Backend> {
     let broker = open_log(&config.data)?;
     create_embedded(config, shards, &broker).await?;
-    let store =
-        Arc::new(SqliteStore::open(&SqliteSettings::new(&config.data), Opening::AllShards).await?);
+    let settings = SqliteSettings::new(&config.data);
+    let store = SqliteStore::open(&settings, Opening::AllShards).await?;
+    let store = Arc::new(store.with_encryption(config.encryption.clone()));
     Ok(Backend { store, broker: Arc::new(broker), cache: None, services: EMBEDDED })
 }
 

@@ -14,6 +14,7 @@ mod pauses;
 mod proposals;
 mod recovery;
 mod rows;
+mod sealing;
 mod sql;
 pub mod sqlite;
 mod transact;
@@ -31,8 +32,9 @@ pub use recovery::{Lease, Recovery};
 pub use rows::{
     AccountChange, AccountFilter, AccountRecord, AccountSettings, BalanceRow, Cause, Claim,
     ClaimKey, Entry, EntryRow, Identity, Mark, NewTransfer, OutboxRow, Side, StageWrite, Standing,
-    StuckTransfer, TransferFilter, TransferRecord, TransferRow,
+    StuckTransfer, TransferFilter, TransferRecord, TransferRow, UNREADABLE,
 };
+pub use sealing::{DataKeyRow, Sealing};
 pub use sql::{MigrationReport, Opening, PendingShard, ShardMigration};
 pub use transact::{Work, transact};
 
@@ -42,6 +44,7 @@ use crate::domain::{
     TransferId, UsageChange, Velocity,
 };
 use crate::routing::ShardMap;
+use crate::sealing::Sealer;
 use async_trait::async_trait;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
@@ -232,6 +235,11 @@ pub trait Tx: CredentialsTx + OperationsTx + PausesTx + ProposalsTx + Send {
         velocity: &Velocity,
     ) -> Result<(), StoreError>;
 
+    /// What seals personal fields of rows on this shard; none where they are not encrypted. Its keys
+    /// may have to be read first: then the transaction must be run again. Whoever publishes a
+    /// transfer seals it first, so that what is published and what is stored are the same.
+    fn sealer(&self) -> Result<Option<Sealer>, StoreError>;
+
     /// Sends what was not sent yet and commits. [`StoreError::CommitUnknown`] where the COMMIT was
     /// sent and not confirmed.
     async fn commit(self: Box<Self>) -> Result<(), StoreError>;
@@ -256,7 +264,17 @@ pub fn expect_rows(
 /// The port. Reads outside [`Tx`] see committed rows; each is one statement unless said otherwise.
 #[async_trait]
 pub trait Store:
-    Audit + Credentials + Drift + Operations + PauseReads + Proposals + Recovery + Send + Sync + 'static
+    Audit
+    + Credentials
+    + Drift
+    + Operations
+    + PauseReads
+    + Proposals
+    + Recovery
+    + Sealing
+    + Send
+    + Sync
+    + 'static
 {
     /// The map that all shards agreed on when the store was opened.
     fn map(&self) -> &ShardMap;

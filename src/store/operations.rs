@@ -62,11 +62,17 @@ pub enum Action {
     Drain,
     /// A scope goes on.
     Resume,
+    /// Holdfast made data keys, where there were none or one had sealed enough.
+    MakeDataKey,
+    /// A shard got another data key.
+    RotateDataKey,
+    /// Data keys were wrapped by another key of the configuration.
+    RewrapDataKeys,
 }
 
 impl Action {
     /// All of them.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 27] = [
         Self::CancelTransfer,
         Self::RetryTransfer,
         Self::Quarantine,
@@ -91,6 +97,9 @@ impl Action {
         Self::Pause,
         Self::Drain,
         Self::Resume,
+        Self::MakeDataKey,
+        Self::RotateDataKey,
+        Self::RewrapDataKeys,
     ];
 
     /// The name in the log.
@@ -120,6 +129,9 @@ impl Action {
             Self::Pause => "pause",
             Self::Drain => "drain",
             Self::Resume => "resume",
+            Self::MakeDataKey => "encryption.make",
+            Self::RotateDataKey => "encryption.rotate",
+            Self::RewrapDataKeys => "encryption.rewrap",
         }
     }
 }

@@ -5,7 +5,9 @@ pub use crate::domain::{
     AccountChange, Cause, Claim, ClaimKey, Entry, EntryRow, NewTransfer, Side, StageWrite,
     StuckTransfer, TransferRow,
 };
-use crate::domain::{AccountRow, Client, ClusterId, Currency, Generation, Stamp, State, Timestamp};
+use crate::domain::{
+    AccountRow, Client, ClusterId, Currency, Generation, Sealed, Stamp, State, Timestamp,
+};
 
 /// What every shard stores about itself and every writing transaction compares.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,12 +31,16 @@ impl Identity {
     }
 }
 
+/// The metadata of an account whose key is not configured, or which was changed.
+pub const UNREADABLE: &str = "";
+
 /// An account with all that the API shows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AccountRecord {
     /// The decision row.
     pub row: AccountRow,
-    /// A JSON object of strings, as text; `{}` where the caller gave none.
+    /// A JSON object of strings, as text; `{}` where the caller gave none, and [`UNREADABLE`] where it
+    /// is encrypted and cannot be read.
     pub metadata: String,
     /// When it was created; ignored on insert, where database time is written.
     pub created_at: Timestamp,
@@ -77,6 +83,8 @@ pub struct TransferRecord {
     pub reference: Option<String>,
     /// A JSON object of strings, as text.
     pub metadata: Option<String>,
+    /// These three as they are stored, where they are encrypted. What can be read of it stands above.
+    pub sealed: Option<Sealed>,
     /// What caused the hold, or the refusal at hold.
     pub hold_cause: Cause,
     /// What caused the end.
@@ -84,6 +92,13 @@ pub struct TransferRecord {
 }
 
 impl TransferRecord {
+    /// Whether fields are there that cannot be read: their key is not configured, or what is stored
+    /// was changed.
+    pub fn is_unreadable(&self) -> bool {
+        let read = [&self.description, &self.reference, &self.metadata];
+        self.sealed.is_some() && read.iter().all(|field| field.is_none())
+    }
+
     /// As it was inserted, with what its claim says.
     pub fn into_new(self, claim: &Claim) -> NewTransfer {
         NewTransfer {
@@ -94,6 +109,7 @@ impl TransferRecord {
             description: self.description,
             reference: self.reference,
             metadata: self.metadata,
+            sealed: self.sealed,
             at: self.row.requested_at,
         }
     }

@@ -5,6 +5,7 @@ mod bench_servers;
 mod configuration;
 mod documents;
 mod embedded;
+mod encryption;
 mod imports;
 mod operators;
 mod privacy;

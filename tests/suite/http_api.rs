@@ -8,6 +8,7 @@ mod operations;
 mod outages;
 mod proposals;
 mod refusals;
+mod sealing;
 mod table;
 mod transfers;
 mod world;

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 /// Settings that values of the chart have their own names for, or that make no sense there, each
 /// with what says it.
-const OF_THE_CHART: [(&str, &str); 14] = [
+const OF_THE_CHART: [(&str, &str); 15] = [
     ("listen", "http"),
     ("roles", "groups"),
     ("shards", "groups"),
@@ -19,6 +19,7 @@ const OF_THE_CHART: [(&str, &str); 14] = [
     ("kafka_partitions", "kafka.partitions"),
     ("data", "there is no embedded store"),
     ("instance", "the pod's name"),
+    ("drain_delay", "drainDelaySeconds"),
     ("stop_timeout", "stopTimeoutSeconds"),
     ("insecure_no_auth", "never beyond one machine"),
     ("tls_cert", "tls.secretName"),

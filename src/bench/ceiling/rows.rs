@@ -414,6 +414,7 @@ impl Accept<'_> {
             description: None,
             reference: None,
             metadata: None,
+            sealed: None,
             at: tx.now(),
         }
     }

@@ -3,7 +3,7 @@
 use super::{NOW, Rows, currency, rows, transfer_id};
 use crate::domain::{
     AccountKind, AccountRow, AccountStatus, Allowance, Event, EventType, Input, Limit, MAX_AMOUNT,
-    Money, POSTED_LIMIT, Period, Reason, RequestDetails, Terms, Timestamp, Used, Velocity,
+    Money, POSTED_LIMIT, Period, Reason, RequestDetails, Sealed, Terms, Timestamp, Used, Velocity,
 };
 use proptest::prelude::*;
 
@@ -119,8 +119,9 @@ fn any_request() -> impl Strategy<Value = RequestDetails> {
     let text = proptest::option::of("\\PC{0,60}");
     let metadata =
         proptest::option::of("[a-z]{1,9}".prop_map(|name| format!("{{\"{name}\":\"1\"}}")));
-    ("[!-~]{1,64}", "[!-~]{1,255}", "[0-9a-f]{64}", text.clone(), text, metadata).prop_map(
-        |(client, key, fingerprint, description, reference, metadata)| RequestDetails {
+    let sealed = proptest::option::of(proptest::collection::vec(proptest::num::u8::ANY, 0..80));
+    ("[!-~]{1,64}", "[!-~]{1,255}", "[0-9a-f]{64}", text.clone(), text, metadata, sealed).prop_map(
+        |(client, key, fingerprint, description, reference, metadata, sealed)| RequestDetails {
             client: client.parse().unwrap(),
             idempotency_key: key.parse().unwrap(),
             fingerprint,
@@ -128,6 +129,7 @@ fn any_request() -> impl Strategy<Value = RequestDetails> {
             description,
             reference,
             metadata,
+            sealed: sealed.map(Sealed::new),
         },
     )
 }

@@ -5,7 +5,8 @@ use super::schemas;
 use crate::domain::{
     AccountId, AccountKind, AccountStatus, Currency, Reason, Timestamp, TransferId, format_minor,
 };
-use crate::store::{AccountRecord, EntryRow};
+use crate::seldom::Seldom;
+use crate::store::{AccountRecord, EntryRow, UNREADABLE};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
@@ -38,6 +39,10 @@ pub struct AccountAnswer {
     overdraft_limit: String,
     #[schema(value_type = BTreeMap<String, String>)]
     metadata: Option<Box<RawValue>>,
+    /// There where the metadata is encrypted and cannot be read now: it is null then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false)]
+    unreadable: Option<bool>,
     #[schema(schema_with = schemas::time)]
     created_at: Timestamp,
     /// Whose it is; null where it is nobody's.
@@ -54,11 +59,28 @@ impl From<AccountRecord> for AccountAnswer {
             kind: record.row.kind,
             status: record.row.status,
             quarantined: record.row.quarantined,
-            metadata: json(record.metadata),
+            unreadable: told(record.metadata == UNREADABLE),
+            metadata: if record.metadata == UNREADABLE { None } else { json(record.metadata) },
             created_at: record.created_at,
             owner: record.owner.map(|owner| owner.to_string()),
         }
     }
+}
+
+/// Whether fields are missing because they cannot be read. Whoever answers with a list of them would
+/// have the log say the same of each.
+fn told(unreadable: bool) -> Option<bool> {
+    static UNREAD: Seldom = Seldom::unsaid();
+    if unreadable {
+        metrics::counter!("holdfast_unreadable_fields_total").increment(1);
+        if let Some(left_out) = UNREAD.due() {
+            tracing::error!(
+                left_out,
+                "encrypted fields cannot be read: see `holdfast encryption status`"
+            );
+        }
+    }
+    unreadable.then_some(true)
 }
 
 /// Stored JSON as it is; null where it is none, which the log then says.
@@ -173,6 +195,11 @@ pub struct TransferAnswer {
     reference: Option<String>,
     #[schema(value_type = Option<BTreeMap<String, String>>)]
     metadata: Option<Box<RawValue>>,
+    /// There where description, reference and metadata are encrypted and cannot be read now: they are
+    /// null then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false)]
+    unreadable: Option<bool>,
     /// The transfer that this one reverses.
     #[schema(schema_with = schemas::optional_transfer_id)]
     reverses: Option<TransferId>,
@@ -199,6 +226,7 @@ impl From<TransferView> for TransferAnswer {
             created_at: Some(row.requested_at),
             updated_at,
             completed_at: row.completed_at,
+            unreadable: told(transfer.is_unreadable()),
             description: transfer.description,
             reference: transfer.reference,
             metadata: transfer.metadata.and_then(json),
@@ -225,6 +253,7 @@ impl TransferAnswer {
             description: None,
             reference: None,
             metadata: None,
+            unreadable: None,
             reverses: None,
             created_at: None,
             updated_at: entry.at,

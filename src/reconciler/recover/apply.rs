@@ -12,6 +12,7 @@ use crate::domain::{
     AccountChange, AccountKind, AccountRow, Cause, Entry, EntryRow, Event, EventType, NewTransfer,
     PivotDecision, Reason, StageWrite, State, Terms, Timestamp, UsageChange,
 };
+use crate::sealing::seal;
 use crate::store::{AccountSettings, StoreError, Tx, Work, expect_rows};
 use async_trait::async_trait;
 use std::collections::BTreeMap;
@@ -200,7 +201,14 @@ async fn restore(
         expect_rows(tx.shard(), "reversals", 1, tx.add_reversed(&taken).await?)?;
     }
     let claim = if used { nobodys_claim(&lost.terms) } else { lost.claim.clone() };
-    tx.insert_transfers(&[NewTransfer { claim, ..lost.clone() }]).await?;
+    let mut again = NewTransfer { claim, ..lost.clone() };
+    // What was published sealed is stored as it was. What is from before that is sealed now.
+    if again.is_personal()
+        && let Some(sealer) = tx.sealer()?
+    {
+        seal(&sealer, &mut again);
+    }
+    tx.insert_transfers(&[again]).await?;
     Ok(if used { Written::KeyUsed { restored: true } } else { Written::Done })
 }
 

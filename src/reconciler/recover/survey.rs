@@ -227,6 +227,7 @@ impl Surveyor<'_> {
             description: None,
             reference: None,
             metadata: None,
+            sealed: None,
             at: terms.id.minted_at(),
         }
     }
@@ -267,6 +268,7 @@ fn as_requested(told: &Told) -> Option<NewTransfer> {
         description: request.description.clone(),
         reference: request.reference.clone(),
         metadata: request.metadata.clone(),
+        sealed: request.sealed.clone(),
         at: *at,
     })
 }

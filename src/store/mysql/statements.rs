@@ -121,18 +121,19 @@ pub(super) const STATEMENTS: Statements = Statements {
     account_records: concat!(
         "SELECT ",
         account_columns!(),
-        ", a.metadata, a.created_at, a.owner FROM ",
+        ", a.metadata, a.created_at, a.owner, a.sealed FROM ",
         batch!(id id 0),
         " STRAIGHT_JOIN account_mst a FORCE INDEX (PRIMARY) ON a.id = v.id"
     ),
     insert_accounts: concat!(
         "INSERT INTO account_mst (id, slot, currency, kind, status, quarantined, overdraft_limit, \
-         posted, held, version, metadata, created_at, owner) SELECT v.id, v.slot, v.currency, v.kind, \
-         v.status, v.quarantined, v.overdraft_limit, 0, 0, 1, v.metadata, v.created_at, v.owner \
-         FROM ",
+         posted, held, version, metadata, created_at, owner, sealed) SELECT v.id, v.slot, v.currency, v.kind, \
+         v.status, v.quarantined, v.overdraft_limit, 0, 0, 1, v.metadata, v.created_at, v.owner, \
+         UNHEX(v.sealed) FROM ",
         batch!(
             id id 0, slot int 1, currency id 2, kind int 3, status int 4, quarantined int 5,
-            overdraft_limit int 6, metadata text 7, created_at int 8, owner id 9
+            overdraft_limit int 6, metadata text 7, created_at int 8, owner id 9,
+            sealed text 10
         )
     ),
     // Assignments are made from left to right: the version that is compared comes last.
@@ -189,7 +190,8 @@ pub(super) const STATEMENTS: Statements = Statements {
         transfer_record_columns!(),
         " FROM transaction_status t FORCE INDEX (outgoing) WHERE t.source = ? AND t.id < ? \
          AND t.id >= ? AND t.id < ? AND t.requested_at >= ? AND t.requested_at < ? \
-         AND (? = 0 OR t.state = ?) AND (? = 0 OR t.reference = ?) ORDER BY t.id DESC LIMIT ?"
+         AND (? = 0 OR t.state = ?) AND (? = 0 OR t.reference = ? OR SUBSTR(t.sealed, 6, 8) = ?) \
+         ORDER BY t.id DESC LIMIT ?"
     ),
     transfer_records: concat!(
         "SELECT ",
@@ -199,8 +201,8 @@ pub(super) const STATEMENTS: Statements = Statements {
         " STRAIGHT_JOIN transaction_status t FORCE INDEX (PRIMARY) ON t.id = UNHEX(v.id)"
     ),
     insert_transfers: "INSERT INTO transaction_status (id, source, destination, amount, currency, state, \
-        reverses, client, idempotency_key, description, reference, metadata, requested_at) \
-        VALUES ?",
+        reverses, client, idempotency_key, description, reference, metadata, requested_at, \
+        sealed) VALUES ?",
     claims: concat!(
         "SELECT k.source, k.client, k.idempotency_key, k.transfer_id, k.fingerprint, \
          k.fingerprint_version FROM ",

@@ -43,7 +43,7 @@ macro_rules! transfer_record_columns {
          t.requested_at, NULLIF(t.held_at, 0), NULLIF(t.hold_deadline, 0), \
          NULLIF(t.completed_at, 0), t.client, t.idempotency_key, t.description, t.reference, \
          t.metadata, NULLIF(t.hold_offset, -1), t.hold_attempt, NULLIF(t.final_offset, -1), \
-         t.final_attempt"
+         t.final_attempt, t.sealed"
     };
 }
 

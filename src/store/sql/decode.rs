@@ -4,7 +4,8 @@ use super::credentials::owner;
 use super::row::Row;
 use crate::domain::{
     AccountId, AccountKind, AccountRow, AccountStatus, Allowance, Cause, Currency, Entry, EntryRow,
-    Limit, Money, Period, Reason, Side, State, Terms, TransferId, TransferRow, Used, Velocity,
+    Limit, Money, Period, Reason, Sealed, Side, State, Terms, TransferId, TransferRow, Used,
+    Velocity,
 };
 use crate::store::{
     AccountRecord, BalanceRow, Claim, ClaimKey, SourceFact, StoreError, TransferRecord,
@@ -38,13 +39,15 @@ pub(super) fn allowance(row: &mut Row) -> Result<(AccountId, Period, Allowance),
     Ok((account, period, Allowance { limit, used }))
 }
 
-pub(super) fn account_record(row: &mut Row) -> Result<AccountRecord, StoreError> {
-    Ok(AccountRecord {
+/// An account, and its metadata where that is sealed.
+pub(super) fn account_record(row: &mut Row) -> Result<(AccountRecord, Option<Sealed>), StoreError> {
+    let record = AccountRecord {
         row: account(row)?,
         metadata: row.text()?,
         created_at: row.time()?,
         owner: owner(row)?,
-    })
+    };
+    Ok((record, row.opt_bytes()?.map(Sealed::new)))
 }
 
 pub(super) fn balance(row: &mut Row) -> Result<BalanceRow, StoreError> {
@@ -96,6 +99,7 @@ pub(super) fn transfer_record(row: &mut Row) -> Result<TransferRecord, StoreErro
         metadata: row.opt_text()?,
         hold_cause: cause(row)?,
         final_cause: cause(row)?,
+        sealed: row.opt_bytes()?.map(Sealed::new),
     })
 }
 

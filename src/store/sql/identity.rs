@@ -124,7 +124,7 @@ impl<D: Driver> SqlStore<D> {
         if usize::from(map.shards()) != verified.len() {
             return Err(other_count(&map, verified.len()));
         }
-        Ok(Self { driver, map, identity, verified })
+        Ok(Self { driver, map, identity, verified, seals: None })
     }
 }
 

@@ -13,6 +13,7 @@ mod decode;
 mod drift;
 pub mod driver;
 mod identity;
+mod inserts;
 pub mod late;
 mod link;
 mod migrate;
@@ -24,6 +25,7 @@ mod proposals;
 mod reconcile;
 mod recovery;
 mod row;
+mod sealing;
 mod stages;
 pub mod statements;
 mod store;
@@ -33,6 +35,7 @@ mod velocity;
 pub use driver::{Arg, Driver, Hex};
 use link::Link;
 use row::Row;
+use sealing::Seals;
 use statements::Statements;
 use tx::SqlTx;
 
@@ -54,6 +57,8 @@ pub struct SqlStore<D> {
     /// Shards whose identity was compared since they last failed to answer. Writing transactions
     /// compare it every time; reads rely on this.
     verified: Vec<AtomicBool>,
+    /// Where personal fields are encrypted.
+    seals: Option<Arc<Seals>>,
 }
 
 impl<D: Driver> SqlStore<D> {
@@ -61,8 +66,19 @@ impl<D: Driver> SqlStore<D> {
         D::STATEMENTS
     }
 
-    /// Begins a writing transaction.
+    /// Begins a writing transaction; before it, reads the keys of personal fields where the last one
+    /// would have needed them.
     async fn write(&self, shard: Shard) -> Result<SqlTx<D>, StoreError> {
+        self.must_exist(shard)?;
+        if let Some(seals) = &self.seals
+            && seals.take_wanted(shard)
+        {
+            self.prepare_seals(seals, shard).await;
+        }
+        self.begin_writing(shard).await
+    }
+
+    async fn begin_writing(&self, shard: Shard) -> Result<SqlTx<D>, StoreError> {
         self.must_exist(shard)?;
         let mut link = Link::writer(&self.driver, shard).await?;
         let rows = link.begin(self.texts().begin).await?;
@@ -72,7 +88,7 @@ impl<D: Driver> SqlStore<D> {
             .ok_or_else(|| identity::missing(shard, self.driver.address(shard)))?;
         let now = D::time(row.opt_int()?);
         self.compare(shard, &mut row)?;
-        Ok(SqlTx::new(link, now, self.identity.cluster))
+        Ok(SqlTx::new(link, now, self.identity.cluster, self.seals.clone()))
     }
 
     /// One statement outside transactions.

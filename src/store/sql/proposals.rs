@@ -2,11 +2,12 @@
 
 use super::driver::{Arg, Driver};
 use super::row::Row;
+use super::sealing::proposal_description;
 use super::tx::SqlTx;
 use super::{SqlStore, decode, statements};
 use crate::domain::{
-    Client, Decision, Ended, IdempotencyKey, Operation, Proposal, ProposalId, ProposalState, Shard,
-    Timestamp,
+    Client, Decision, Ended, IdempotencyKey, Operation, Proposal, ProposalId, ProposalState,
+    Sealed, Shard, Timestamp,
 };
 use crate::store::{Proposals, ProposalsTx, StoreError};
 use async_trait::async_trait;
@@ -14,7 +15,8 @@ use async_trait::async_trait;
 #[async_trait]
 impl<D: Driver> Proposals for SqlStore<D> {
     async fn proposal(&self, shard: Shard, id: ProposalId) -> Result<Option<Proposal>, StoreError> {
-        decode::first(self.read(shard, statements::PROPOSAL, &[id_arg(id)]).await?, proposal)
+        let rows = self.read(shard, statements::PROPOSAL, &[id_arg(id)]).await?;
+        Ok(self.open_proposals(shard, decode::all(rows, proposal)?).await?.pop())
     }
 
     async fn claimed_proposal(
@@ -25,7 +27,8 @@ impl<D: Driver> Proposals for SqlStore<D> {
         key: &IdempotencyKey,
     ) -> Result<Option<Proposal>, StoreError> {
         let args = [by.as_str().into(), target.into(), key.as_str().into()];
-        decode::first(self.read(shard, statements::PROPOSAL_OF, &args).await?, proposal)
+        let rows = self.read(shard, statements::PROPOSAL_OF, &args).await?;
+        Ok(self.open_proposals(shard, decode::all(rows, proposal)?).await?.pop())
     }
 
     async fn proposals(
@@ -54,7 +57,8 @@ impl<D: Driver> Proposals for SqlStore<D> {
             until.into(),
             i64::from(limit).into(),
         ];
-        decode::all(self.read(shard, statements::PROPOSALS, &args).await?, proposal)
+        let rows = self.read(shard, statements::PROPOSALS, &args).await?;
+        self.open_proposals(shard, decode::all(rows, proposal)?).await
     }
 }
 
@@ -64,7 +68,8 @@ impl<D: Driver> ProposalsTx for SqlTx<D> {
         // An update that changes nothing locks the row in both databases, and what is read after it
         // is what was committed by then.
         self.execute(statements::LOCK_PROPOSAL, &[id_arg(id)]).await?;
-        decode::first(self.fetch(statements::PROPOSAL, &[id_arg(id)]).await?, proposal)
+        let rows = self.fetch(statements::PROPOSAL, &[id_arg(id)]).await?;
+        self.open_proposal(decode::first(rows, proposal)?).await
     }
 
     async fn proposal_of(
@@ -74,7 +79,8 @@ impl<D: Driver> ProposalsTx for SqlTx<D> {
         key: &IdempotencyKey,
     ) -> Result<Option<Proposal>, StoreError> {
         let args = [by.as_str().into(), target.into(), key.as_str().into()];
-        decode::first(self.fetch(statements::PROPOSAL_OF, &args).await?, proposal)
+        let rows = self.fetch(statements::PROPOSAL_OF, &args).await?;
+        self.open_proposal(decode::first(rows, proposal)?).await
     }
 
     async fn insert_proposal(&mut self, proposal: &Proposal) -> Result<(), StoreError> {
@@ -82,7 +88,7 @@ impl<D: Driver> ProposalsTx for SqlTx<D> {
             id_arg(proposal.id),
             proposal.operation.kind().as_str().into(),
             Arg::Text(proposal.operation.target()),
-            Arg::Text(proposal.operation.parameters().to_string()),
+            Arg::Text(self.parameters(proposal)?),
             proposal.before.as_str().into(),
             proposal.proposed_by.as_str().into(),
             proposal.reason.as_str().into(),
@@ -113,11 +119,14 @@ fn id_arg(id: ProposalId) -> Arg {
     Arg::Bytes(id.bytes().to_vec())
 }
 
-fn proposal(row: &mut Row) -> Result<Proposal, StoreError> {
+/// A proposal, and its description where that is sealed.
+fn proposal(row: &mut Row) -> Result<(Proposal, Option<Sealed>), StoreError> {
     let id = ProposalId::from_bytes(row.array()?);
     let (kind, target, parameters) = (row.parse()?, row.text()?, row.parse()?);
     let operation = Operation::read(kind, &target, &parameters)
         .ok_or_else(|| row.corrupt("parameters that are not the kind's"))?;
+    let sealed =
+        proposal_description(&parameters).map_err(|_| row.corrupt("a sealed text that is none"))?;
     let (before, proposed_by, reason) = (row.text()?, row.parse()?, row.text()?);
     let (key, created_at, expires_at) = (row.parse()?, row.time()?, row.time()?);
     let state = row.coded(ProposalState::from_code)?;
@@ -131,7 +140,7 @@ fn proposal(row: &mut Row) -> Result<Proposal, StoreError> {
     };
     let (at, outcome) = (row.opt_time()?, row.opt_text()?);
     let ended = at.zip(outcome).map(|(at, outcome)| Ended { at, outcome });
-    Ok(Proposal {
+    let proposal = Proposal {
         id,
         operation,
         before,
@@ -143,5 +152,6 @@ fn proposal(row: &mut Row) -> Result<Proposal, StoreError> {
         state,
         decision,
         ended,
-    })
+    };
+    Ok((proposal, sealed))
 }

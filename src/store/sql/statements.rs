@@ -151,14 +151,14 @@ pub(super) const MAP: &str = "SELECT shards, owners FROM shard_map WHERE version
 pub(super) const ACCOUNT: &str = concat!(
     "SELECT ",
     account_columns!(),
-    ", a.metadata, a.created_at, a.owner FROM account_mst a WHERE a.id = ?"
+    ", a.metadata, a.created_at, a.owner, a.sealed FROM account_mst a WHERE a.id = ?"
 );
 
 /// An empty currency and status 0 stand for any.
 pub(super) const ACCOUNTS: &str = concat!(
     "SELECT ",
     account_columns!(),
-    ", a.metadata, a.created_at, a.owner FROM account_mst a \
+    ", a.metadata, a.created_at, a.owner, a.sealed FROM account_mst a \
      WHERE a.id > ? AND a.id >= ? AND a.id < ? \
      AND (? = '' OR a.currency = ?) AND (? = 0 OR a.status = ?) ORDER BY a.id LIMIT ?"
 );
@@ -167,7 +167,7 @@ pub(super) const ACCOUNTS: &str = concat!(
 pub(super) const OWNED_ACCOUNTS: &str = concat!(
     "SELECT ",
     account_columns!(),
-    ", a.metadata, a.created_at, a.owner FROM account_mst a \
+    ", a.metadata, a.created_at, a.owner, a.sealed FROM account_mst a \
      WHERE a.owner = ? AND a.id > ? AND a.id >= ? AND a.id < ? \
      AND (? = '' OR a.currency = ?) AND (? = 0 OR a.status = ?) ORDER BY a.id LIMIT ?"
 );
@@ -179,7 +179,8 @@ pub(super) const DECISION_ROWS: &str = concat!(
 );
 
 pub(super) const WRITE_SETTINGS: &str = "UPDATE account_mst SET status = ?, quarantined = ?, \
-    overdraft_limit = ?, metadata = COALESCE(?, metadata), owner = COALESCE(?, owner), version = ? \
+    overdraft_limit = ?, metadata = COALESCE(?, metadata), \
+    sealed = CASE ? WHEN 1 THEN ? ELSE sealed END, owner = COALESCE(?, owner), version = ? \
     WHERE id = ? AND version = ?";
 
 pub(super) const VELOCITY: &str =
@@ -386,3 +387,18 @@ pub(super) const INSERT_PROPOSAL: &str = "INSERT INTO proposals (id, kind, targe
 
 pub(super) const WRITE_PROPOSAL: &str = "UPDATE proposals SET state = ?, decided_by = ?, \
     decided_at = ?, decision_reason = ?, ended_at = ?, outcome = ? WHERE id = ?";
+
+pub(super) const DATA_KEYS: &str = "SELECT d.id, d.purpose, d.wrapped_by, d.wrapped, d.sealed, \
+    d.created_at FROM data_keys d ORDER BY d.id";
+
+pub(super) const INSERT_DATA_KEY: &str = "INSERT INTO data_keys (id, purpose, wrapped_by, wrapped, \
+    sealed, created_at) VALUES (?, ?, ?, ?, 0, ?)";
+
+/// What a process may seal is written down before it does.
+pub(super) const GRANT_ROWS: &str = "UPDATE data_keys SET sealed = sealed + ? WHERE id = ?";
+
+pub(super) const REWRAP_DATA_KEY: &str = "UPDATE data_keys SET wrapped_by = ?, wrapped = ? \
+    WHERE id = ? AND wrapped_by = ? AND wrapped = ?";
+
+pub(super) const HAS_DATA_KEYS: &str =
+    "SELECT COUNT(*) FROM (SELECT 1 FROM data_keys LIMIT 1) AS some";

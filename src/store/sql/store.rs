@@ -60,7 +60,7 @@ impl<D: Driver> Store for SqlStore<D> {
         id: &AccountId,
     ) -> Result<Option<AccountRecord>, StoreError> {
         let rows = self.read(shard, statements::ACCOUNT, &[id.as_str().into()]).await?;
-        decode::first(rows, decode::account_record)
+        Ok(self.open_accounts(shard, decode::all(rows, decode::account_record)?).await?.pop())
     }
 
     async fn velocity(&self, shard: Shard, id: &AccountId) -> Result<Velocity, StoreError> {
@@ -103,7 +103,7 @@ impl<D: Driver> Store for SqlStore<D> {
             }
         };
         let rows = self.read(shard, text, &args).await?;
-        decode::all(rows, decode::account_record)
+        self.open_accounts(shard, decode::all(rows, decode::account_record)?).await
     }
 
     async fn balance(
@@ -150,7 +150,7 @@ impl<D: Driver> Store for SqlStore<D> {
         }
         let batch = transfer_batch::<D>(ids.iter().copied());
         let rows = self.read(shard, self.texts().transfer_records, &[batch]).await?;
-        decode::all(rows, decode::transfer_record)
+        self.open_transfers_read(shard, decode::all(rows, decode::transfer_record)?).await
     }
 
     async fn outgoing(
@@ -175,10 +175,11 @@ impl<D: Driver> Store for SqlStore<D> {
             state.into(),
             i64::from(reference.is_some()).into(),
             reference.unwrap_or("").into(),
+            self.mark_of(shard, source, reference).await?,
             i64::from(limit).into(),
         ];
         let rows = self.read(shard, self.texts().outgoing, &args).await?;
-        decode::all(rows, decode::transfer_record)
+        self.open_transfers_read(shard, decode::all(rows, decode::transfer_record)?).await
     }
 
     async fn incoming(

@@ -1,16 +1,18 @@
 //! Writing transactions.
 
 use super::driver::{Arg, Driver, Hex};
+use super::inserts::{account_columns, claim_columns, claim_key_columns, transfer_columns};
 use super::late::{Late, script};
 use super::link::Link;
 use super::row::Row;
+use super::sealing::Seals;
 use super::{decode, operations, outbox, projection, stages, statements, transfer_batch, velocity};
 use crate::broker::Record;
 use crate::domain::{
     AccountChange, AccountId, AccountRow, Client, ClusterId, EntryRow, Pivot, Plan, Shard,
-    StageWrite, State, Suspicion, Timestamp, TransferId, TransferRow, UsageChange, Velocity,
+    StageWrite, Suspicion, Timestamp, TransferId, TransferRow, UsageChange, Velocity,
 };
-use crate::routing::slot_of;
+use crate::sealing::Sealer;
 use crate::store::{
     AccountRecord, AccountSettings, BalanceRow, Claim, ClaimKey, NewTransfer, StoreError, Tx,
     expect_rows,
@@ -18,6 +20,7 @@ use crate::store::{
 use async_trait::async_trait;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 /// A writing transaction whose shard's identity was compared.
 pub(super) struct SqlTx<D: Driver> {
@@ -26,11 +29,28 @@ pub(super) struct SqlTx<D: Driver> {
     cluster: ClusterId,
     /// Sent before the next statement that is not one of them, or with the COMMIT.
     late: Vec<Late>,
+    /// Where personal fields are encrypted.
+    seals: Option<Arc<Seals>>,
 }
 
 impl<D: Driver> SqlTx<D> {
-    pub fn new(link: Link<D>, now: Timestamp, cluster: ClusterId) -> Self {
-        Self { link, now, cluster, late: Vec::new() }
+    pub fn new(
+        link: Link<D>,
+        now: Timestamp,
+        cluster: ClusterId,
+        seals: Option<Arc<Seals>>,
+    ) -> Self {
+        Self { link, now, cluster, late: Vec::new(), seals }
+    }
+
+    /// The shard.
+    pub fn on(&self) -> Shard {
+        self.link.shard()
+    }
+
+    /// The keys of personal fields, where these are encrypted.
+    pub fn seals(&self) -> Option<&Seals> {
+        self.seals.as_deref()
     }
 
     /// The cluster that the shard was seen to belong to.
@@ -252,6 +272,7 @@ impl<D: Driver> Tx for SqlTx<D> {
     }
 
     async fn insert_transfers(&mut self, transfers: &[NewTransfer]) -> Result<(), StoreError> {
+        self.must_be_sealed(transfers)?;
         let mut ordered: Vec<&NewTransfer> = transfers.iter().collect();
         ordered.sort_unstable_by(|one, other| one.claim.cmp(&other.claim));
         let claims = ordered.iter().copied().map(claim_columns).collect();
@@ -308,8 +329,13 @@ impl<D: Driver> Tx for SqlTx<D> {
 
     async fn insert_accounts(&mut self, accounts: &[AccountRecord]) -> Result<u64, StoreError> {
         let at = self.now;
-        let mut rows: Vec<_> =
-            accounts.iter().map(|account| account_columns(account, at)).collect();
+        let metadata = accounts.iter().map(|one| self.metadata(&one.row.id, &one.metadata));
+        let metadata: Vec<_> = metadata.collect::<Result<_, _>>()?;
+        let mut rows: Vec<_> = accounts
+            .iter()
+            .zip(&metadata)
+            .map(|(account, metadata)| account_columns(account, metadata, at))
+            .collect();
         rows.sort_unstable();
         let inserted = self.execute_batch(D::STATEMENTS.insert_accounts, rows).await?;
         let fresh = |account: &AccountRecord| AccountRow {
@@ -329,16 +355,22 @@ impl<D: Driver> Tx for SqlTx<D> {
         ids: &BTreeSet<AccountId>,
     ) -> Result<BTreeMap<AccountId, AccountRecord>, StoreError> {
         let rows = self.fetch_batch(D::STATEMENTS.account_records, account_ids(ids)).await?;
-        decode::keyed(rows, decode::account_record, |record| record.row.id.clone())
+        let records = self.open_accounts(decode::all(rows, decode::account_record)?).await?;
+        Ok(records.into_iter().map(|record| (record.row.id.clone(), record)).collect())
     }
 
     async fn write_settings(&mut self, settings: &AccountSettings) -> Result<u64, StoreError> {
         let row = &settings.row;
+        let given = settings.metadata.as_deref();
+        let metadata = given.map(|metadata| self.metadata(&row.id, metadata)).transpose()?;
+        let (metadata, sealed) = metadata.unzip();
         let args = [
             row.status.code().into(),
             i64::from(row.quarantined).into(),
             row.overdraft_limit.into(),
-            settings.metadata.as_deref().into(),
+            metadata.as_deref().into(),
+            i64::from(given.is_some()).into(),
+            sealed.flatten().map(|sealed| sealed.bytes().to_vec()).into(),
             settings.owner.as_ref().map(Client::as_str).into(),
             row.version.into(),
             row.id.as_str().into(),
@@ -364,6 +396,10 @@ impl<D: Driver> Tx for SqlTx<D> {
         self.replace_velocity(account, velocity).await
     }
 
+    fn sealer(&self) -> Result<Option<Sealer>, StoreError> {
+        self.seals().map(|seals| seals.sealer(self.on())).transpose()
+    }
+
     async fn commit(self: Box<Self>) -> Result<(), StoreError> {
         self.finish().await
     }
@@ -371,22 +407,6 @@ impl<D: Driver> Tx for SqlTx<D> {
 
 pub(super) fn account_ids(ids: &BTreeSet<AccountId>) -> Vec<(&str,)> {
     ids.iter().map(|id| (id.as_str(),)).collect()
-}
-
-fn account_columns(account: &AccountRecord, at: Timestamp) -> impl Serialize + Ord + '_ {
-    let row = &account.row;
-    (
-        row.id.as_str(),
-        slot_of(&row.id).number(),
-        row.currency.as_str(),
-        row.kind.code(),
-        row.status.code(),
-        i64::from(row.quarantined),
-        row.overdraft_limit,
-        account.metadata.as_str(),
-        at.micros(),
-        account.owner.as_ref().map_or("", Client::as_str),
-    )
 }
 
 fn entry_columns(entry: &EntryRow) -> impl Serialize + '_ {
@@ -421,39 +441,4 @@ fn change_columns(changes: &[AccountChange]) -> Vec<impl Serialize + '_> {
 
 fn change(to: &AccountChange) -> (&str, i64, i64, i64, i64) {
     (to.id.as_str(), to.posted, to.held, to.version_before, to.version)
-}
-
-fn claim_key_columns(key: &ClaimKey) -> impl Serialize + '_ {
-    (key.source.as_str(), key.client.as_str(), key.key.as_str())
-}
-
-fn claim_columns(transfer: &NewTransfer) -> impl Serialize + '_ {
-    let claim = &transfer.claim;
-    (
-        claim.source.as_str(),
-        claim.client.as_str(),
-        claim.key.as_str(),
-        Hex::from(transfer.terms.id),
-        Hex(&transfer.fingerprint),
-        transfer.fingerprint_version,
-    )
-}
-
-fn transfer_columns(transfer: &NewTransfer) -> impl Serialize + '_ {
-    let terms = &transfer.terms;
-    (
-        Hex::from(terms.id),
-        terms.source.as_str(),
-        terms.destination.as_str(),
-        terms.amount.minor(),
-        terms.amount.currency(),
-        State::Requested.code(),
-        terms.reverses.map(Hex::from),
-        transfer.claim.client.as_str(),
-        transfer.claim.key.as_str(),
-        transfer.description.as_deref(),
-        transfer.reference.as_deref(),
-        transfer.metadata.as_deref(),
-        transfer.at.micros(),
-    )
 }

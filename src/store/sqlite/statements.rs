@@ -70,18 +70,18 @@ pub(super) const STATEMENTS: Statements = Statements {
     account_records: concat!(
         "SELECT ",
         account_columns!(),
-        ", a.metadata, a.created_at, a.owner FROM ",
+        ", a.metadata, a.created_at, a.owner, a.sealed FROM ",
         batch!(id 1),
         " CROSS JOIN account_mst a ON a.id = v.id"
     ),
     insert_accounts: concat!(
         "INSERT INTO account_mst (id, slot, currency, kind, status, quarantined, overdraft_limit, \
-         posted, held, version, metadata, created_at, owner) SELECT v.id, v.slot, v.currency, v.kind, \
-         v.status, v.quarantined, v.overdraft_limit, 0, 0, 1, v.metadata, v.created_at, v.owner \
-         FROM ",
+         posted, held, version, metadata, created_at, owner, sealed) SELECT v.id, v.slot, v.currency, v.kind, \
+         v.status, v.quarantined, v.overdraft_limit, 0, 0, 1, v.metadata, v.created_at, v.owner, \
+         v.sealed FROM ",
         batch!(
             id 1, slot 2, currency 3, kind 4, status 5, quarantined 6,
-            overdraft_limit 7, metadata 8, created_at 9, owner 10
+            overdraft_limit 7, metadata 8, created_at 9, owner 10, sealed 11
         )
     ),
     project_balances: concat!(
@@ -140,7 +140,8 @@ pub(super) const STATEMENTS: Statements = Statements {
         transfer_record_columns!(),
         " FROM transaction_status t INDEXED BY outgoing WHERE t.source = ? AND t.id < ? \
          AND t.id >= ? AND t.id < ? AND t.requested_at >= ? AND t.requested_at < ? \
-         AND (? = 0 OR t.state = ?) AND (? = 0 OR t.reference = ?) ORDER BY t.id DESC LIMIT ?"
+         AND (? = 0 OR t.state = ?) AND (? = 0 OR t.reference = ? OR SUBSTR(t.sealed, 6, 8) = ?) \
+         ORDER BY t.id DESC LIMIT ?"
     ),
     transfer_records: concat!(
         "SELECT ",
@@ -151,13 +152,14 @@ pub(super) const STATEMENTS: Statements = Statements {
     ),
     insert_transfers: concat!(
         "INSERT INTO transaction_status (id, source, destination, amount, currency, state, \
-         reverses, client, idempotency_key, description, reference, metadata, requested_at) \
+         reverses, client, idempotency_key, description, reference, metadata, requested_at, sealed) \
          SELECT v.id, v.source, v.destination, v.amount, v.currency, v.state, v.reverses, v.client, \
-         v.idempotency_key, v.description, v.reference, v.metadata, v.requested_at FROM ",
+         v.idempotency_key, v.description, v.reference, v.metadata, v.requested_at, v.sealed \
+         FROM ",
         batch!(
             id 1, source 2, destination 3, amount 4, currency 5, state 6,
             reverses 7, client 8, idempotency_key 9, description 10,
-            reference 11, metadata 12, requested_at 13
+            reference 11, metadata 12, requested_at 13, sealed 14
         )
     ),
     claims: concat!(

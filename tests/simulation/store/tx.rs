@@ -10,6 +10,7 @@ use holdfast::domain::{
     AccountChange, AccountId, AccountRow, Allowance, EntryRow, Pivot, Plan, Shard, Side,
     StageWrite, State, Suspicion, Timestamp, TransferId, TransferRow, UsageChange, Velocity,
 };
+use holdfast::sealing::Sealer;
 use holdfast::store::{
     AccountRecord, AccountSettings, Claim, ClaimKey, Constraint, NewTransfer, OutboxRow,
     Quarantined, StoreError, TransferRecord, Tx, expect_rows,
@@ -327,6 +328,10 @@ impl Tx for SimTx {
         self.answer("write usage", changed).await
     }
 
+    fn sealer(&self) -> Result<Option<Sealer>, StoreError> {
+        Ok(None)
+    }
+
     async fn set_velocity(
         &mut self,
         account: &AccountId,
@@ -384,6 +389,7 @@ fn requested(transfer: &NewTransfer) -> TransferRecord {
         description: transfer.description.clone(),
         reference: transfer.reference.clone(),
         metadata: transfer.metadata.clone(),
+        sealed: transfer.sealed.clone(),
         hold_cause: holdfast::domain::Cause::default(),
         final_cause: holdfast::domain::Cause::default(),
     }

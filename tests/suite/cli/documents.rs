@@ -46,6 +46,7 @@ fn every_command_is_in_the_document() {
                 | "audit"
                 | "dlq"
                 | "key"
+                | "encryption"
                 | "proposal"
                 | "proposal create"
         );

@@ -7,6 +7,7 @@ use holdfast::broker::kafka::{KafkaBroker, KafkaSettings};
 use holdfast::broker::{Broker, BrokerError, Topic};
 use holdfast::cache::BalanceCache;
 use holdfast::domain::Shard;
+use holdfast::sealing::MasterKeys;
 use holdfast::store::mysql::{self, MySqlSettings, MySqlStore};
 use holdfast::store::sqlite::{self, SqliteSettings, SqliteStore};
 use holdfast::store::{Opening, Store};
@@ -89,10 +90,12 @@ impl Ports {
         match &self.migration {
             Migration::Embedded { place, .. } => {
                 let settings = sqlite_settings(place);
-                Arc::new(SqliteStore::open(&settings, Opening::AllShards).await.unwrap())
+                let store = SqliteStore::open(&settings, Opening::AllShards).await.unwrap();
+                Arc::new(store.with_encryption(keys()))
             }
             Migration::Real(settings) => {
-                Arc::new(MySqlStore::open(settings, Opening::AllShards).await.unwrap())
+                let store = MySqlStore::open(settings, Opening::AllShards).await.unwrap();
+                Arc::new(store.with_encryption(keys()))
             }
         }
     }
@@ -167,6 +170,12 @@ impl RawRedis {
     }
 }
 
+/// Personal fields are encrypted in every scenario: none of the steps may need them.
+fn keys() -> Option<Arc<MasterKeys>> {
+    const KEY: &str = "tests:AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=";
+    Some(Arc::new(KEY.parse().unwrap()))
+}
+
 fn sqlite_settings(place: &TempDir) -> SqliteSettings {
     SqliteSettings::new(place.path().join("shards"))
 }
@@ -178,7 +187,7 @@ async fn embedded(shards: u16, partitions: u32) -> Ports {
     let store = SqliteStore::open(&settings, Opening::AllShards).await.unwrap();
     let log = EmbeddedSettings::new(place.path().join("log"));
     Ports {
-        store: Arc::new(store),
+        store: Arc::new(store.with_encryption(keys())),
         broker: Arc::new(EmbeddedBroker::open(log).unwrap()),
         redis: None,
         migration: Migration::Embedded { shards, place },
@@ -203,7 +212,7 @@ async fn real(shards: u16, partitions: u32) -> Ports {
         replication_factor: 1,
     });
     Ports {
-        store: Arc::new(store),
+        store: Arc::new(store.with_encryption(keys())),
         broker: Arc::new(broker.unwrap()),
         redis: Some((services.redis.clone(), format!("{prefix}:"))),
         migration: Migration::Real(settings),

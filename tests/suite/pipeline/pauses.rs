@@ -79,7 +79,7 @@ async fn left_alone(cluster: &Cluster, id: TransferId) {
     assert_eq!(cluster.state(id).await, (State::Requested, None));
 }
 
-/// Hazard 48: what waits behind a pause is a backlog, not an orphan.
+/// Hazard 50: what waits behind a pause is a backlog, not an orphan.
 async fn a_role_that_is_paused_for_a_partition_takes_nothing_of_it_and_everything_else(
     backend: Backend,
 ) {
@@ -132,7 +132,7 @@ async fn a_shard_that_is_paused_stands_still_and_is_paid_into(backend: Backend) 
     cluster.finish([process]).await;
 }
 
-/// Hazard 48: what hold has let go for a pause is left alone until it may be held.
+/// Hazard 50: what hold has let go for a pause is left alone until it may be held.
 async fn what_is_paused_is_not_accepted_nor_held_and_goes_on_afterwards(backend: Backend) {
     let cluster = Cluster::new(backend).await;
     let process = following(&cluster).await;

@@ -5,6 +5,7 @@ use super::cluster::Cluster;
 use super::faults::SendFault;
 use super::process::{Process, ROLES, dollars, request};
 use crate::wait::eventually;
+use async_trait::async_trait;
 use holdfast::broker::envelope;
 use holdfast::domain::{
     AccountId, AccountKind, AccountSnapshot, AccountStatus, Cause, ClaimKey, Entry, EntryRow,
@@ -15,6 +16,8 @@ use holdfast::ingress::TransferRequest;
 use holdfast::reconciler::recover::{self, RecoverError, Report, Scope};
 use holdfast::roles::Role;
 use holdfast::routing::slot_of;
+use holdfast::sealing::seal;
+use holdfast::store::{StoreError, Tx, Work, transact};
 use std::collections::BTreeMap;
 
 scenarios! {
@@ -148,6 +151,38 @@ async fn lose_and_recover(backend: Backend, lost: u16, in_the_middle: bool) {
 
 /// A transfer that a shard accepted and lost, with the event that it published.
 async fn published(cluster: &Cluster, from: &AccountId, to: &AccountId, minor: i64) -> NewTransfer {
+    let new = accepted(cluster, from, to, minor).await;
+    requested(cluster, &new).await;
+    new
+}
+
+/// The same where what is personal is encrypted.
+async fn published_sealed(
+    cluster: &Cluster,
+    from: &AccountId,
+    to: &AccountId,
+    minor: i64,
+) -> NewTransfer {
+    struct Seal(NewTransfer);
+
+    #[async_trait]
+    impl Work for Seal {
+        type Output = NewTransfer;
+
+        async fn run(&self, tx: &mut dyn Tx, _attempt: u32) -> Result<NewTransfer, StoreError> {
+            let mut new = self.0.clone();
+            seal(&tx.sealer()?.expect("it is encrypted"), &mut new);
+            Ok(new)
+        }
+    }
+
+    let new = Seal(accepted(cluster, from, to, minor).await);
+    let new = transact(cluster.store(), cluster.store().map().shard_of(from), &new).await.unwrap();
+    requested(cluster, &new).await;
+    new
+}
+
+async fn accepted(cluster: &Cluster, from: &AccountId, to: &AccountId, minor: i64) -> NewTransfer {
     let asked = request(from, to, minor);
     let at = cluster.store().now(cluster.store().map().shard_of(from)).await.unwrap();
     let terms = Terms {
@@ -157,22 +192,25 @@ async fn published(cluster: &Cluster, from: &AccountId, to: &AccountId, minor: i
         amount: asked.amount,
         reverses: None,
     };
-    let new = NewTransfer {
-        terms: terms.clone(),
+    NewTransfer {
+        terms,
         claim: ClaimKey { source: from.clone(), client: asked.client, key: asked.key },
         fingerprint: [7; 32],
         fingerprint_version: 1,
         description: None,
         reference: Some("lost".to_owned()),
         metadata: None,
+        sealed: None,
         at,
-    };
-    let request = Some(RequestDetails::of(&new));
-    publish(cluster, EventType::Requested, &terms, |event| {
+    }
+}
+
+async fn requested(cluster: &Cluster, new: &NewTransfer) {
+    let (request, at) = (Some(RequestDetails::of(new)), new.at);
+    publish(cluster, EventType::Requested, &new.terms, |event| {
         *event = Event { request, at, ..event.clone() };
     })
     .await;
-    new
 }
 
 async fn publish(
@@ -228,7 +266,7 @@ fn snapshot(id: &AccountId, version: i64) -> AccountSnapshot {
 async fn a_transfer_whose_hold_was_lost_is_held_beyond_its_limit(backend: Backend) {
     let mut cluster = Cluster::new(backend).await;
     let (alice, bob) = (cluster.account(0, 30).await, cluster.account(1, 0).await);
-    let lost = published(&cluster, &alice, &bob, 100).await;
+    let lost = published_sealed(&cluster, &alice, &bob, 100).await;
     credited(&cluster, &lost.terms).await;
     let report = recover(&mut cluster, &[0]).await;
     let what: Vec<&str> = report.findings.iter().map(|finding| finding.what).collect();
@@ -242,6 +280,8 @@ async fn a_transfer_whose_hold_was_lost_is_held_beyond_its_limit(backend: Backen
     cluster.assert_committed(lost.terms.id).await;
     let record = cluster.transfer(lost.terms.id).await;
     assert_eq!((record.reference.as_deref(), record.row.requested_at), (Some("lost"), lost.at));
+    assert!(lost.sealed.is_some());
+    assert_eq!(record.sealed, lost.sealed, "as it was published");
     assert_eq!(cluster.money(&bob).await, (100, 0));
     cluster.settled().await;
     cluster.audit().await;
@@ -274,6 +314,9 @@ async fn a_lost_key_that_was_used_again_is_not_paid_twice(backend: Backend) {
     for id in ids {
         cluster.assert_committed(id).await;
     }
+    let record = cluster.transfer(paid.terms.id).await;
+    assert!(paid.sealed.is_none() && record.sealed.is_some(), "from before it was encrypted");
+    assert_eq!(record.reference, paid.reference);
     assert_eq!(cluster.money(&alice).await, (-200, 0));
     assert_eq!(cluster.transfers().await.len(), 3);
     cluster.settled().await;

@@ -7,7 +7,7 @@ use holdfast::domain::Shard;
 use holdfast::store::{Mark, Store, StoreError};
 use std::time::Duration;
 
-const MIGRATIONS: [&str; 8] = [
+const MIGRATIONS: [&str; 9] = [
     "0001 ledger",
     "0002 operations",
     "0003 fixed lengths",
@@ -15,6 +15,7 @@ const MIGRATIONS: [&str; 8] = [
     "0005 access",
     "0006 velocity",
     "0007 proposals",
+    "0008 sealed fields",
     "0009 pauses",
 ];
 
@@ -68,6 +69,7 @@ pub async fn a_database_of_an_earlier_release_is_upgraded(databases: Databases) 
             "api_keys",
             "pauses",
             "proposals",
+            "data_keys",
         ];
         for table in tables {
             databases.sql(shard, &format!("DROP TABLE {table}")).await;
@@ -79,6 +81,9 @@ pub async fn a_database_of_an_earlier_release_is_upgraded(databases: Databases) 
         };
         databases.sql(shard, index).await;
         databases.sql(shard, "ALTER TABLE account_mst DROP COLUMN owner").await;
+        for table in ["account_mst", "transaction_status"] {
+            databases.sql(shard, &format!("ALTER TABLE {table} DROP COLUMN sealed")).await;
+        }
         databases.sql(shard, "DELETE FROM _sqlx_migrations WHERE version >= 2").await;
     }
     let pending = databases.pending().await.unwrap();

@@ -16,6 +16,7 @@ mod proposals;
 mod reconcile;
 mod recovery;
 mod reversals;
+mod sealing;
 mod sqlite_only;
 mod transactions;
 mod transfers;
@@ -154,6 +155,17 @@ contract! {
         proposals_are_listed_newest_first_and_by_their_state,
         the_database_lets_nobody_decide_on_their_own_proposal,
         of_two_that_decide_at_once_the_second_sees_what_the_first_decided;
+    cluster sealing:
+        what_callers_wrote_stands_nowhere_in_the_tables,
+        plain_and_sealed_rows_live_side_by_side,
+        sealed_fields_in_the_place_of_others_are_not_read,
+        processes_that_begin_at_once_share_one_key,
+        a_rotated_key_reads_on_and_another_seals,
+        a_rewrap_that_was_interrupted_is_completed_by_repeating_it,
+        a_key_that_was_taken_out_too_early_costs_the_fields_and_nothing_else,
+        a_reference_is_found_however_it_is_kept,
+        a_fingerprint_is_the_same_through_every_rotation,
+        a_worn_key_gets_a_successor_by_itself;
     cluster identity:
         swapped_shards_are_not_opened,
         a_raised_generation_stops_every_writer,

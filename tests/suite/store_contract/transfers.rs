@@ -47,6 +47,7 @@ fn odd(number: u64, at: Timestamp) -> NewTransfer {
         description: Some("\u{1f4b6}".repeat(255)),
         reference: Some("Re' f\"\\ \u{e4}\u{4e2d} ".to_owned()),
         metadata: Some("{\"k\\n\":\"\u{1f600}\\u0000\\\"\"}".to_owned()),
+        sealed: None,
         at,
     }
 }

@@ -112,6 +112,61 @@ impl Databases {
         })
     }
 
+    /// With personal fields encrypted under these keys.
+    pub async fn open_with(&self, keys: &str) -> Arc<dyn Store> {
+        let keys = Some(Arc::new(keys.parse().unwrap()));
+        match self {
+            Self::Sqlite(settings, _) => {
+                let store = SqliteStore::open(settings, Opening::AllShards).await.unwrap();
+                Arc::new(store.with_encryption(keys))
+            }
+            Self::MySql(settings) => {
+                let store = MySqlStore::open(settings, Opening::AllShards).await.unwrap();
+                Arc::new(store.with_encryption(keys))
+            }
+        }
+    }
+
+    /// Every column of every row of every table of a shard, in hexadecimal.
+    pub async fn dump(&self, shard: Shard) -> Vec<String> {
+        let named = |columns: Vec<(String, String)>| {
+            let mut tables = BTreeMap::<String, Vec<String>>::new();
+            for (table, column) in columns {
+                tables.entry(table).or_default().push(format!("'{column} ', HEX(`{column}`)"));
+            }
+            tables.into_iter().map(|(table, columns)| (table, columns.join(", ")))
+        };
+        let mut dump = Vec::new();
+        match self {
+            Self::Sqlite(settings, _) => {
+                let file = settings.dir.join(format!("shard-{shard}.db"));
+                let options = SqliteConnectOptions::new().filename(file).busy_timeout(DEADLINE);
+                let mut conn = options.connect().await.unwrap();
+                let columns = "SELECT m.name, c.name FROM sqlite_schema m \
+                    JOIN pragma_table_info(m.name) c WHERE m.type = 'table'";
+                let columns = sqlx::query_as(columns).fetch_all(&mut conn).await.unwrap();
+                for (table, columns) in named(columns) {
+                    let text = format!("SELECT concat('{table} ', {columns}) FROM {table}");
+                    let rows = sqlx::query_scalar(sqlx::AssertSqlSafe(text));
+                    dump.extend(rows.fetch_all(&mut conn).await.unwrap());
+                }
+            }
+            Self::MySql(settings) => {
+                let url = &settings.urls[usize::from(shard.0)];
+                let mut conn = sqlx::MySqlConnection::connect(url).await.unwrap();
+                let columns = "SELECT CAST(table_name AS CHAR), CAST(column_name AS CHAR) \
+                    FROM information_schema.columns WHERE table_schema = DATABASE()";
+                let columns = sqlx::query_as(columns).fetch_all(&mut conn).await.unwrap();
+                for (table, columns) in named(columns) {
+                    let text = format!("SELECT CONCAT_WS('', '{table} ', {columns}) FROM {table}");
+                    let rows = sqlx::query_scalar(sqlx::AssertSqlSafe(text));
+                    dump.extend(rows.fetch_all(&mut conn).await.unwrap());
+                }
+            }
+        }
+        dump
+    }
+
     /// Runs statements on a shard behind the store's back.
     pub async fn sql(&self, shard: Shard, statements: &str) {
         let statements = sqlx::raw_sql(sqlx::AssertSqlSafe(statements.to_owned()));
@@ -298,6 +353,7 @@ pub fn transfer(
         description: None,
         reference: None,
         metadata: None,
+        sealed: None,
         at,
     }
 }

@@ -9,11 +9,11 @@ use holdfast::domain::{
 use holdfast::routing::ShardMap;
 use holdfast::store::chain::ChainPage;
 use holdfast::store::{
-    AccountFilter, AccountRecord, AccountSums, ActFilter, ApiKeyRow, Audit, AuditSnapshot,
-    BalanceRow, Credentials, CreditFact, Drift, EntryFault, Identity, Lease, LetterMark, LoggedAct,
-    Mark, Operations, OutboxRow, Pass, PauseReads, PauseRow, Progress, Proposals, Quarantined,
-    Recovery, SourceFact, Standing, Store, StoreError, StuckTransfer, TransferFilter,
-    TransferRecord, Tx,
+    AccountFilter, AccountRecord, AccountSums, ActFilter, Actor, ApiKeyRow, Audit, AuditSnapshot,
+    BalanceRow, Credentials, CreditFact, DataKeyRow, Drift, EntryFault, Identity, Lease,
+    LetterMark, LoggedAct, Mark, Operations, OutboxRow, Pass, PauseReads, PauseRow, Progress,
+    Proposals, Quarantined, Recovery, Sealing, SourceFact, Standing, Store, StoreError,
+    StuckTransfer, TransferFilter, TransferRecord, Tx,
 };
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -186,6 +186,13 @@ delegate! {
     proposals(
         state: Option<(ProposalState, Timestamp)>, before: Option<ProposalId>, limit: u32
     ) -> Vec<Proposal>;
+}
+
+delegate! {
+    Sealing {}
+    data_keys() -> Vec<DataKeyRow>;
+    rotate_data_key(older_than: Duration, actor: &Actor) -> Option<u32>;
+    rewrap_data_keys(actor: &Actor) -> u32;
 }
 
 delegate! {

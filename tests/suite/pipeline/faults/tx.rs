@@ -8,6 +8,7 @@ use holdfast::domain::{
     ProposalId, Shard, StageWrite, Suspicion, Timestamp, TransferId, TransferRow, UsageChange,
     Velocity,
 };
+use holdfast::sealing::Sealer;
 use holdfast::store::{
     AccountRecord, AccountSettings, Act, ApiKeyRow, Claim, ClaimKey, CredentialsTx, LetterMark,
     NewTransfer, OperationsTx, PauseRow, PausesTx, ProposalsTx, StoreError, Tx,
@@ -52,6 +53,10 @@ delegate! {
 
         fn now(&self) -> Timestamp {
             self.inner.now()
+        }
+
+        fn sealer(&self) -> Result<Option<Sealer>, StoreError> {
+            self.inner.sealer()
         }
 
         async fn set_velocity(
