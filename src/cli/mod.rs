@@ -34,6 +34,7 @@ mod target;
 pub mod transfer;
 mod transfer_import;
 mod verdict;
+mod waiting;
 
 pub use exit::{Ended, Failure, Outcome, report};
 

@@ -45,13 +45,14 @@ const CLEAR: &str = "\x1b[2J\x1b[H";
 /// Accounts in quarantine that are shown of each shard.
 const MOST_QUARANTINED: u32 = 20;
 
-struct Status {
-    findings: Vec<Finding>,
+/// What is under way and how everything is.
+pub(super) struct Status {
+    pub(super) findings: Vec<Finding>,
     shards: Vec<UnderWay>,
     lags: Result<Vec<Lag>, String>,
     dependencies: Vec<DependencyStatus>,
     quarantined: Vec<Quarantined>,
-    paused: Paused,
+    pub(super) paused: Paused,
     faults: Vec<StoreError>,
 }
 
@@ -78,7 +79,8 @@ pub async fn run(command: StatusCommand, args: &ConfigArgs) -> Ended {
     }
 }
 
-async fn look(context: &Context, services: Services) -> Status {
+/// Asks everything once.
+pub(super) async fn look(context: &Context, services: Services) -> Status {
     let shards = context.store.map().all_shards().collect();
     let needs = Needs { roles: Role::ALL.to_vec(), shards, services };
     let dependencies = ask_all(context, &needs).await;

@@ -4,7 +4,7 @@ use super::exit::{Ended, Failure, Outcome};
 use super::operator::OperatorArgs;
 use super::output::{OutputArgs, fields, list, print, value};
 use super::target::{Target, TargetArgs};
-use super::{ConfigArgs, PageArgs, PrincipalArgs, examples, metadata, transfer_import};
+use super::{ConfigArgs, PageArgs, PrincipalArgs, examples, metadata, transfer_import, waiting};
 use crate::domain::{AccountId, Currency, IdempotencyKey, Money, Timestamp, TransferId};
 use crate::ingress::http::{TimelineAnswer, TransferAnswer, cursor};
 use crate::ingress::{
@@ -231,15 +231,22 @@ async fn show(command: One, args: &ConfigArgs) -> Ended {
     if !timeline.complete {
         eprintln!("holdfast: the destination's shard does not answer; its step is missing");
     }
+    let credited = timeline.events.iter().any(|event| event.stage == "credit");
+    let record = target.accepted(ingress.transfer_record(command.id).await).await?;
+    let waiting = waiting::look(&target.context, target.services, &record, credited).await;
     let shown = value(TransferAnswer::from(transfer));
     let events: Vec<Value> =
         timeline.events.into_iter().map(|event| value(TimelineAnswer::from(event))).collect();
     let columns =
         ["at", "event", "stage", "shard", "topic", "partition", "offset", "attempt", "detail"];
-    let table = || format!("{}\n{}", fields(&FIRST, &shown), list(&columns, &events, None));
+    let why = waiting.as_ref().map(|waiting| format!("\n{}", waiting.text())).unwrap_or_default();
+    let table = || format!("{}\n{}{why}", fields(&FIRST, &shown), list(&columns, &events, None));
     let json = || {
         let mut json = shown.clone();
         json["timeline"] = json!(events);
+        if let Some(waiting) = &waiting {
+            json["waiting"] = json!(waiting);
+        }
         json
     };
     print(command.output.format, table, json);
