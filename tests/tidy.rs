@@ -3,6 +3,8 @@
 //! `docs/ARCHITECTURE.md` says what they are for. A rule that is in the way is argued about there,
 //! not worked around here.
 
+#[path = "tidy/alerts.rs"]
+mod alerts;
 #[path = "tidy/hazards.rs"]
 mod hazards;
 #[path = "tidy/paths.rs"]
@@ -10,6 +12,7 @@ mod paths;
 #[path = "tidy/source.rs"]
 mod source;
 
+use holdfast::meters::{Kind, table};
 use paths::Uses;
 use source::{Source, files, name, root, sources};
 use std::collections::BTreeSet;
@@ -145,6 +148,8 @@ fn each_client_library_is_named_in_one_place() {
             named_outside(source, "axum", &["src/ingress/http", "src/runtime"]),
             named_outside(source, "utoipa", &["src/ingress/http"]),
             named_outside(source, "redis", &["src/cache", "src/config"]),
+            // Everything that is counted is in the one table.
+            named_outside(source, "metrics", &["src/meters"]),
         ]
         .concat()
     });
@@ -389,4 +394,77 @@ fn every_hazard_that_is_due_has_a_test() {
     let missing = hazards::DUE.iter().filter(|number| !held.contains_key(number));
     let fault = |number| format!("no test says that it holds hazard {number}");
     none_of(&missing.map(fault).collect::<Vec<_>>());
+}
+
+/// What a name of a metric may be that is none: prefixes of databases and of names.
+const NO_METRICS: [&str; 3] = ["holdfast_", "holdfast_alter", "holdfast_bench_"];
+
+/// A name that somebody asks for is one that is shown, or that a rule records.
+#[test]
+fn every_metric_that_is_named_is_in_the_table() {
+    let rules = fs::read_to_string(root().join("deploy/prometheus/holdfast.rules.yaml")).unwrap();
+    let recorded = alerts::recorded(&rules);
+    let known = |name: &str| {
+        let shown = |metric: &holdfast::meters::Metric| {
+            let suffix = name.strip_prefix(metric.name);
+            let histogram = matches!(metric.kind, Kind::Histogram(_));
+            suffix == Some("") || histogram && matches!(suffix, Some("_bucket" | "_sum" | "_count"))
+        };
+        NO_METRICS.contains(&name) || recorded.contains(name) || table::all().any(shown)
+    };
+    let mut faults = Vec::new();
+    for path in files(root()) {
+        let Ok(text) = fs::read_to_string(&path) else { continue };
+        if path.ends_with("tests/tidy/alerts.rs") || path.ends_with("tests/tidy.rs") {
+            continue;
+        }
+        for (at, line) in text.lines().enumerate() {
+            let unknown = alerts::names(line).filter(|name| !known(name));
+            faults.extend(unknown.map(|word| format!("{}:{}: {word}", name(&path), at + 1)));
+        }
+    }
+    none_of(&faults);
+}
+
+/// Whoever is woken finds out what for and what to do; and it was tried that the alert wakes them,
+/// and that it does not for what is everyday.
+#[test]
+fn every_alert_is_tried_and_leads_to_the_runbook() {
+    let folder = root().join("deploy/prometheus");
+    let rules = fs::read_to_string(folder.join("holdfast.rules.yaml")).unwrap();
+    let runbook = fs::read_to_string(root().join("docs/RUNBOOK.md")).unwrap();
+    let anchors = alerts::anchors(&runbook);
+    let mut tried = std::collections::BTreeMap::new();
+    for path in files(&folder.join("tests")) {
+        for (alert, (fires, silent)) in alerts::expected(&fs::read_to_string(path).unwrap()) {
+            let seen = tried.entry(alert).or_insert((false, false));
+            *seen = (seen.0 || fires, seen.1 || silent);
+        }
+    }
+    let all = alerts::alerts(&rules);
+    assert!(all.len() >= 20, "the rules are not read as they are written");
+    let mut faults = Vec::new();
+    for alert in &all {
+        let mut fault = |what: &str| faults.push(format!("{}: {what}", alert.name));
+        let field = |name: &str| alert.fields.get(name).map_or("", String::as_str);
+        if !["critical", "warning"].contains(&field("severity")) {
+            fault("no severity");
+        }
+        if field("summary").is_empty() {
+            fault("no summary");
+        }
+        // One of them is fed by nothing but a value.
+        if !field("description").contains("{{") {
+            fault("no description that says of what, or how much");
+        }
+        match field("runbook_url").strip_prefix("docs/RUNBOOK.md#") {
+            Some(anchor) if anchors.contains(anchor) => {}
+            _ => fault("no entry in docs/RUNBOOK.md"),
+        }
+        match tried.get(&alert.name) {
+            Some((true, true)) => {}
+            _ => fault("no test in which it fires, or none in which it is silent"),
+        }
+    }
+    none_of(&faults);
 }

@@ -7,6 +7,7 @@ use crate::cancel::{cancel_requested, refuse};
 use crate::context::Context;
 use crate::crash::{self, Place};
 use crate::domain::{Event, EventType, Reason, RequestDetails, Shard, Timestamp, TransferId};
+use crate::meters::table::ACTIONS;
 use crate::random;
 use crate::roles::Role;
 use crate::stage::announce_ends;
@@ -88,7 +89,7 @@ impl<'a> Round<'a> {
         }
         let announced = announce_ends(self.context, self.shard, ends).await?;
         tracing::info!(shard = %self.shard, announced, "ends are announced again");
-        metrics::counter!("holdfast_reconciler_actions_total", "shard" => self.shard.to_string(), "action" => "announce").increment(announced);
+        ACTIONS.counter(&[&self.shard.to_string(), "announce"]).increment(announced);
         self.context.store.stuck_over(self.shard, ends).await
     }
 
@@ -117,7 +118,7 @@ impl<'a> Round<'a> {
             }
         };
         tracing::info!(transfer = %terms.id, state = stuck.row.state.as_str(), attempt = stuck.attempts + 1, action = name, "driven on");
-        metrics::counter!("holdfast_reconciler_actions_total", "shard" => self.shard.to_string(), "action" => name).increment(1);
+        ACTIONS.counter(&[&self.shard.to_string(), name]).increment(1);
         Ok(stuck.attempts + 1)
     }
 

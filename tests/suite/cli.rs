@@ -6,6 +6,7 @@ mod configuration;
 mod documents;
 mod embedded;
 mod imports;
+mod metrics;
 mod operators;
 mod privacy;
 #[allow(dead_code, reason = "tests/faults uses the rest")]
