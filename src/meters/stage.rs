@@ -53,12 +53,9 @@ impl StageMeter {
     /// Events of which the same became.
     pub fn outcome(&self, outcome: &'static str, events: usize) {
         let known = self.outcomes.iter().find(|(name, _)| *name == outcome);
-        match known {
-            Some((_, counter)) => counter.increment(events as u64),
-            None => {
-                EVENTS.counter(&[self.role.as_str(), &self.shard, outcome]).increment(events as u64)
-            }
-        }
+        let counter = known.map(|(_, counter)| counter.clone());
+        let of = || EVENTS.counter(&[self.role.as_str(), &self.shard, outcome]);
+        counter.unwrap_or_else(of).increment(events as u64);
     }
 
     /// A batch begins.
