@@ -48,14 +48,9 @@ impl Values {
         }
     }
 
-    /// In the document.
+    /// In the document; empty where the label's name says it, and the document what it may be.
     pub fn describe(&self) -> String {
         match self {
-            Self::Shards => "the numbers of the shards".to_owned(),
-            Self::Currencies => format!(
-                "the currencies of the transfers, up to {MOST_CURRENCIES} a process; `{OTHER}` \
-                 are those beyond"
-            ),
             Self::Listed(values) => {
                 let mut text = String::new();
                 for value in values() {
@@ -64,16 +59,13 @@ impl Values {
                 }
                 text
             }
-            Self::Routes => {
-                "the patterns of the API's paths, as `/v1/accounts/{id}`; `unmatched`".to_owned()
-            }
-            Self::Statuses => "HTTP statuses".to_owned(),
-            Self::Codes => "the codes of the API's errors".to_owned(),
-            Self::Dependencies => {
-                "`mysql.N` of each shard (`sqlite.N` of the embedded store), `kafka`, `redis`"
-                    .to_owned()
-            }
-            Self::Version => "the release".to_owned(),
+            Self::Shards
+            | Self::Currencies
+            | Self::Routes
+            | Self::Statuses
+            | Self::Codes
+            | Self::Dependencies
+            | Self::Version => String::new(),
         }
     }
 }

@@ -70,5 +70,8 @@ pub fn anchors(document: &str) -> BTreeSet<String> {
 pub fn names(text: &str) -> impl Iterator<Item = &str> {
     let part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | ':');
     let words = text.split(move |c| !part(c)).map(|word| word.trim_end_matches(':'));
-    words.filter(|word| word.contains("holdfast_") || word.starts_with("holdfast:"))
+    // A path of the crate has two colons.
+    words.filter(|word| {
+        (word.contains("holdfast_") || word.starts_with("holdfast:")) && !word.contains("::")
+    })
 }

@@ -37,8 +37,11 @@ fn the_table_of_settings_is_the_programs() {
 }
 
 fn metric(metric: &Metric) -> String {
-    let label =
-        |label: &holdfast::meters::Label| format!("`{}`: {}", label.name, label.values.describe());
+    let label = |label: &holdfast::meters::Label| {
+        let values = label.values.describe();
+        let said = if values.is_empty() { String::new() } else { format!(": {values}") };
+        format!("`{}`{said}", label.name)
+    };
     let labels: Vec<String> = metric.labels.iter().map(label).collect();
     format!(
         "| `{}` | {} | {} | {} | {} | {} |\n",

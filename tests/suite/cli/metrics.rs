@@ -279,12 +279,13 @@ async fn money_that_several_processes_count_is_the_ledgers() {
         .with("HOLDFAST_SCAN_LAG", "1s")
         .with("HOLDFAST_REDRIVE_BACKOFF", "1m");
     program.succeed(&["migrate"]);
-    let start = |roles: &str| {
+    let start = async |roles: &str| {
         let mut running: Running = program.start(&["serve", "--roles", roles]);
         let address = running.listening();
+        answer(&format!("{address}/readyz"), 200).await;
         (running, address)
     };
-    let (first, early) = start("ingress,relay,hold,reconciler,projector");
+    let (first, early) = start("ingress,relay,hold,reconciler,projector").await;
     let mut bank = Bank::open(&early).await;
     for number in 0..8 {
         bank.pay("bank", &customer(number), "50.00", "USD", false).await;
@@ -312,7 +313,7 @@ async fn money_that_several_processes_count_is_the_ledgers() {
     })
     .await;
 
-    let (second, late) = start("ingress,credit,commit,hold,relay");
+    let (second, late) = start("ingress,credit,commit,hold,relay").await;
     let both = [early.as_str(), late.as_str()];
     eventually("nothing is open or stuck", || async {
         let shown = Shown::by(&both).await;
