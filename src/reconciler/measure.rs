@@ -78,7 +78,8 @@ impl Measures {
             BTreeMap::new()
         };
         self.show(&open, &stuck, now);
-        self.money_due = self.next(began);
+        let rest = (began.elapsed() * REST).min(LONGEST_REST);
+        self.money_due = Instant::now() + rest.max(self.context.policy.reconcile_interval * ROUNDS);
         Ok(())
     }
 
@@ -87,7 +88,6 @@ impl Measures {
         if self.lags_due > Instant::now() {
             return;
         }
-        let began = Instant::now();
         for role in READERS {
             let context = Arc::clone(&self.context);
             let progress = context.backlog.of(&*context.broker, role, self.shard).await;
@@ -96,7 +96,7 @@ impl Measures {
             self.lags.set(&LAG_RECORDS, &labels, progress.records() as f64);
             self.lags.set(&LAG_SECONDS, &labels, progress.lag(now).as_secs_f64());
         }
-        self.lags_due = self.next(began);
+        self.lags_due = Instant::now() + self.context.policy.reconcile_interval * ROUNDS;
     }
 
     /// A round went to its end. The time stays where it is when somebody else reconciles: the newest
@@ -117,11 +117,6 @@ impl Measures {
         self.led = None;
         self.money.clear();
         self.lags.clear();
-    }
-
-    fn next(&self, began: Instant) -> Instant {
-        let rest = (began.elapsed() * REST).min(LONGEST_REST);
-        Instant::now() + rest.max(self.context.policy.reconcile_interval * ROUNDS)
     }
 
     /// By currency and the stage that has to act next, of the oldest.
