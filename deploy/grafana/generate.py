@@ -143,7 +143,12 @@ def overview():
         ),
         several(
             "Burn rates",
-            [(f"holdfast:transfers_late:ratio_rate{window} / 0.001", window) for window in ("5m", "30m", "1h", "6h")],
+            [
+                ("holdfast:transfers_late:ratio_rate5m / 0.001", "5m"),
+                ("holdfast:transfers_late:ratio_rate30m / 0.001", "30m"),
+                ("holdfast:transfers_late:ratio_rate1h / 0.001", "1h"),
+                ("holdfast:transfers_late:ratio_rate6h / 0.001", "6h"),
+            ],
             about="1 spends the budget of 30 days in 30 days; 14.4 in two days.",
         ),
     ]
