@@ -3,7 +3,8 @@
 //!
 //! The statement is that of `holdfast status`: it reads what the scan has not come past yet, so it
 //! costs what was accepted in the last minute. It is asked every fifteenth round, and seldomer where
-//! it takes long, so that it never takes more than a small share of the shard's time. Which stage the
+//! it takes long, at most a twentieth of the time, but never seldomer than once a minute, so that it can be seen what is
+//! wrong with a shard that is slow. Which stage the
 //! stuck ones wait for is looked up only where there are some.
 
 use super::LEASE;
@@ -24,8 +25,8 @@ use tokio::time::Instant;
 /// Rounds of the reconciler between two measures.
 const ROUNDS: u32 = 15;
 /// The rest after a measure, as a multiple of what it took, and the longest.
-const REST: u32 = 50;
-const LONGEST_REST: Duration = Duration::from_secs(300);
+const REST: u32 = 20;
+const LONGEST_REST: Duration = Duration::from_secs(60);
 /// Stuck transfers of one page, and of how many it is looked up what they wait for.
 const PAGE: u32 = 500;
 const LOOKED_UP: usize = 2000;
