@@ -2,10 +2,10 @@
 //! money that is under way, what is stuck, how far the consumer groups are behind.
 //!
 //! The statement is that of `holdfast status`: it reads what the scan has not come past yet, so it
-//! costs what was accepted in the last minute. It is asked every fifteenth round, and seldomer where
-//! it takes long, at most a twentieth of the time, but never seldomer than once a minute, so that it can be seen what is
-//! wrong with a shard that is slow. Which stage the
-//! stuck ones wait for is looked up only where there are some.
+//! costs what was accepted in the last minute. It is asked every fifteenth round; where it takes long
+//! it takes a twentieth of the time at most, but is asked once a minute at least, so that it can be
+//! seen what is wrong with a shard that is slow. Which stage the stuck ones wait for is looked up only
+//! where there are some.
 
 use super::LEASE;
 use super::sight::Sight;
