@@ -15,20 +15,24 @@ const FRESH: Duration = Duration::from_secs(5);
 /// The stages whose consumer groups move transfers on.
 pub const STAGES: [Role; 3] = [Role::Hold, Role::Credit, Role::Commit];
 
-/// The topics that a stage reads.
+/// The topics that a role reads; the projector those whose events carry rows.
 pub fn topics(role: Role, shard: Shard) -> Vec<Topic> {
+    use EventType::{Cancelled, Committed, Credited, Held, Refused, Rejected, Requested};
     let kinds: &[EventType] = match role {
-        Role::Hold => &[EventType::Requested],
-        Role::Credit => &[EventType::Held],
-        Role::Commit => &[EventType::Credited, EventType::Refused],
-        Role::Ingress | Role::Relay | Role::Projector | Role::Reconciler => &[],
+        Role::Hold => &[Requested],
+        Role::Credit => &[Held],
+        Role::Commit => &[Credited, Refused],
+        Role::Projector => &[Held, Credited, Committed, Rejected, Cancelled],
+        Role::Ingress | Role::Relay | Role::Reconciler => &[],
     };
     kinds.iter().map(|kind| Topic::of(*kind, shard)).collect()
 }
 
-/// How far the consumer group of a stage has come on one shard.
+/// How far the consumer group of a role has come on one shard.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Progress {
+    /// Unread records, over all partitions.
+    records: i64,
     /// Per partition with unread records: the timestamp of the oldest of them.
     oldest_unread: HashMap<Partition, Timestamp>,
     looked_at: Instant,
@@ -41,6 +45,11 @@ impl Progress {
     pub fn behind(&self, partition: Partition, entered: Timestamp, now: Timestamp) -> bool {
         let unread = self.oldest_unread.get(&partition).is_some_and(|oldest| *oldest <= entered);
         unread || entered >= self.asked(now)
+    }
+
+    /// Records that were unread when the broker was asked.
+    pub fn records(&self) -> i64 {
+        self.records
     }
 
     /// How long the oldest record had been unread when the broker was asked; `now` is database
@@ -108,10 +117,12 @@ async fn look(broker: &dyn Broker, role: Role, shard: Shard) -> Result<Progress,
     let looked_at = Instant::now();
     let group = Group { role: role.as_str(), shard };
     let mut oldest_unread: HashMap<Partition, Timestamp> = HashMap::new();
+    let mut records = 0;
     for lag in broker.lag(&group, &topics(role, shard)).await? {
         if lag.records() == 0 {
             continue;
         }
+        records += lag.records();
         let offset = lag.committed.unwrap_or(lag.start).max(lag.start);
         let position = Position { topic: lag.topic, partition: lag.partition, offset };
         if let Some(record) = broker.read_at(position).await? {
@@ -119,7 +130,7 @@ async fn look(broker: &dyn Broker, role: Role, shard: Shard) -> Result<Progress,
             *oldest = record.timestamp.min(*oldest);
         }
     }
-    Ok(Progress { oldest_unread, looked_at })
+    Ok(Progress { records, oldest_unread, looked_at })
 }
 
 #[cfg(test)]
@@ -131,7 +142,8 @@ mod tests {
 
     fn looked(ago: Duration, oldest_unread: &[(Partition, Timestamp)]) -> Progress {
         let looked_at = Instant::now() - ago;
-        Progress { oldest_unread: oldest_unread.iter().copied().collect(), looked_at }
+        let records = oldest_unread.len() as i64;
+        Progress { records, oldest_unread: oldest_unread.iter().copied().collect(), looked_at }
     }
 
     #[tokio::test]

@@ -18,6 +18,7 @@
 //! connection is taken once and used for many statements, and all of them read a clock that tests
 //! cannot set.
 
+use crate::meters::table::{BREAKER, BREAKER_MOVES};
 use crate::random;
 use futures::future::BoxFuture;
 use std::fmt;
@@ -247,13 +248,11 @@ impl Breaker {
 
     fn moved(&self, to: State) {
         self.measure(to);
-        metrics::counter!("holdfast_breaker_transitions_total", "dependency" => self.dependency.clone(), "to" => to.as_str())
-            .increment(1);
+        BREAKER_MOVES.counter(&[&self.dependency, to.as_str()]).increment(1);
     }
 
     fn measure(&self, state: State) {
-        metrics::gauge!("holdfast_breaker_state", "dependency" => self.dependency.clone())
-            .set(f64::from(state as u8));
+        BREAKER.gauge(&[&self.dependency]).set(f64::from(state as u8));
     }
 }
 

@@ -10,6 +10,7 @@ use crate::context::Context;
 use crate::domain::{
     Cause, EntryRow, EventType, Pivot, PivotDecision, Reason, StageWrite, State, Terms,
 };
+use crate::meters::Tally;
 use crate::store::{Action, Actor, StoreError, Tx, Work, expect_rows, transact};
 use async_trait::async_trait;
 use serde_json::{Value, json};
@@ -25,11 +26,12 @@ pub async fn cancel_requested(
     let shard = context.store.map().shard_of(&terms.source);
     let work = CancelRequested { context, terms, reason, by };
     let done = transact(&*context.store, shard, &work).await?;
-    if done {
+    if let Some(write) = &done {
+        context.money.count(shard, &Tally::moved([write].into_iter()));
         context.wake.outbox_written(shard);
         context.wake.finals_written(shard);
     }
-    Ok(done)
+    Ok(done.is_some())
 }
 
 /// Writes a REFUSED pivot unless the transfer has a pivot already, and returns the one it has now.
@@ -56,9 +58,10 @@ struct CancelRequested<'a> {
 
 #[async_trait]
 impl Work for CancelRequested<'_> {
-    type Output = bool;
+    /// None where the transfer is no longer REQUESTED.
+    type Output = Option<StageWrite>;
 
-    async fn run(&self, tx: &mut dyn Tx, _attempt: u32) -> Result<bool, StoreError> {
+    async fn run(&self, tx: &mut dyn Tx, _attempt: u32) -> Result<Self::Output, StoreError> {
         let write = StageWrite {
             terms: self.terms.clone(),
             from: State::Requested,
@@ -68,8 +71,8 @@ impl Work for CancelRequested<'_> {
             at: tx.now(),
             cause: Cause::default(),
         };
-        if tx.advance_transfers(&[write]).await? == 0 {
-            return Ok(false);
+        if tx.advance_transfers(std::slice::from_ref(&write)).await? == 0 {
+            return Ok(None);
         }
         if let Some(original) = self.terms.reverses {
             let back = [(original, -self.terms.amount.minor())].into();
@@ -86,7 +89,7 @@ impl Work for CancelRequested<'_> {
             let act = actor.act(Action::CancelTransfer, &self.terms.id, &before, &after);
             tx.record_acts(&[act]).await?;
         }
-        Ok(true)
+        Ok(Some(write))
     }
 }
 

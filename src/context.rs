@@ -5,6 +5,7 @@ use crate::broker::Broker;
 use crate::cache::BalanceCache;
 use crate::domain::{Currency, Shard};
 use crate::ease::Ease;
+use crate::meters::Money;
 use crate::pauses::Pauses;
 use crate::random;
 use crate::store::Store;
@@ -33,6 +34,8 @@ pub struct Context {
     pub projections: Projections,
     /// What operators have stopped.
     pub pauses: Pauses,
+    /// What is counted of the transfers' money.
+    pub money: Arc<Money>,
     /// The comparison of the books, one shard after the other.
     pub ease: Ease,
 }
@@ -47,9 +50,11 @@ impl Context {
         backlog: Backlog,
     ) -> Self {
         let cache = cache.map(Arc::new);
+        let money = Arc::new(Money::new(store.map().shards()));
         Self {
             wake: Wake::new(store.map().shards()),
-            turns: Turns::new(Arc::clone(&store)),
+            turns: Turns::new(Arc::clone(&store), Arc::clone(&money)),
+            money,
             projections: Projections::new(Arc::clone(&store), cache.clone()),
             pauses: Pauses::default(),
             ease: Ease::default(),

@@ -19,6 +19,7 @@ pub mod ease;
 pub mod hold;
 pub mod ingress;
 pub mod limits;
+pub mod meters;
 pub mod operator;
 pub mod pauses;
 pub mod projector;

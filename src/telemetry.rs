@@ -1,6 +1,7 @@
 //! What the process says about itself: the log on stderr, and metrics for Prometheus.
 
 use crate::config::LogFormat;
+use crate::meters::{Kind, Metric, table};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use std::io::IsTerminal;
 use std::sync::Arc;
@@ -8,15 +9,6 @@ use std::time::Duration;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
-
-/// Upper bounds of histograms in seconds: from one group commit to a hold's timeout.
-const SECONDS: [f64; 19] = [
-    0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
-    60.0, 120.0, 300.0, 600.0,
-];
-/// Upper bounds of histograms that count rows or records of one batch.
-const SIZES: [f64; 13] =
-    [1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0, 5000.0, 10_000.0];
 
 /// How often samples that nobody asked for are folded into the histograms.
 const UPKEEP: Duration = Duration::from_secs(5);
@@ -61,10 +53,16 @@ pub struct Metrics {
 impl Metrics {
     /// Begins to record, for the whole process, and folds samples as long as the runtime lives.
     pub fn start() -> Result<Self, BuildError> {
-        let handle = PrometheusBuilder::new()
-            .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS)?
-            .set_buckets_for_metric(Matcher::Suffix("_size".to_owned()), &SIZES)?
-            .install_recorder()?;
+        let mut builder = PrometheusBuilder::new();
+        for metric in table::all() {
+            if let Kind::Histogram(bounds) = metric.kind {
+                let name = Matcher::Full(metric.name.to_owned());
+                builder = builder.set_buckets_for_metric(name, bounds)?;
+            }
+        }
+        let handle = builder.install_recorder()?;
+        table::all().for_each(Metric::describe);
+        table::BUILD.gauge(&[env!("CARGO_PKG_VERSION")]).set(1.0);
         let upkept = handle.clone();
         tokio::spawn(async move {
             loop {

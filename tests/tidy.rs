@@ -3,6 +3,8 @@
 //! `docs/ARCHITECTURE.md` says what they are for. A rule that is in the way is argued about there,
 //! not worked around here.
 
+#[path = "tidy/alerts.rs"]
+mod alerts;
 #[path = "tidy/deployment.rs"]
 mod deployment;
 #[path = "tidy/hazards.rs"]
@@ -14,6 +16,7 @@ mod schemas;
 #[path = "tidy/source.rs"]
 mod source;
 
+use holdfast::meters::{Kind, table};
 use paths::Uses;
 use source::{Source, files, name, root, sources};
 use std::collections::BTreeSet;
@@ -149,6 +152,8 @@ fn each_client_library_is_named_in_one_place() {
             named_outside(source, "axum", &["src/ingress/http", "src/runtime"]),
             named_outside(source, "utoipa", &["src/ingress/http"]),
             named_outside(source, "redis", &["src/cache", "src/config"]),
+            // Everything that is counted is in the one table.
+            named_outside(source, "metrics", &["src/meters"]),
         ]
         .concat()
     });
@@ -395,70 +400,79 @@ fn every_hazard_that_is_due_has_a_test() {
     none_of(&missing.map(fault).collect::<Vec<_>>());
 }
 
-/// Schemas as they were released are kept in `schemas/released/`, one folder a release, and never
-/// changed: whoever reads events has them.
+/// What a name of a metric may be that is none: prefixes of databases and of names.
+const NO_METRICS: [&str; 3] = ["holdfast_", "holdfast_alter", "holdfast_bench_"];
+
+/// A name that somebody asks for is one that is shown, or that a rule records.
 #[test]
-fn the_schemas_keep_what_every_release_has_promised() {
-    let read = |path: &str| -> serde_json::Value {
-        let text =
-            fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"));
-        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{path}: {error}"))
+fn every_metric_that_is_named_is_in_the_table() {
+    let rules = fs::read_to_string(root().join("deploy/prometheus/holdfast.rules.yaml")).unwrap();
+    let recorded = alerts::recorded(&rules);
+    let known = |name: &str| {
+        let shown = |metric: &holdfast::meters::Metric| {
+            let suffix = name.strip_prefix(metric.name);
+            let histogram = matches!(metric.kind, Kind::Histogram(_));
+            suffix == Some("") || histogram && matches!(suffix, Some("_bucket" | "_sum" | "_count"))
+        };
+        NO_METRICS.contains(&name) || recorded.contains(name) || table::all().any(shown)
     };
     let mut faults = Vec::new();
-    let mut compared = 0;
-    for release in fs::read_dir(root().join("schemas/released")).unwrap() {
-        let release = release.unwrap().file_name().into_string().unwrap();
-        for schema in fs::read_dir(root().join("schemas/released").join(&release)).unwrap() {
-            let name = schema.unwrap().file_name().into_string().unwrap();
-            let released = read(&format!("schemas/released/{release}/{name}"));
-            let broken = schemas::broken(&released, &read(&format!("schemas/{name}")));
-            faults.extend(broken.into_iter().map(|fault| format!("{release} {name}: {fault}")));
-            compared += 1;
+    for path in files(root()) {
+        let Ok(text) = fs::read_to_string(&path) else { continue };
+        if path.ends_with("tests/tidy/alerts.rs") || path.ends_with("tests/tidy.rs") {
+            continue;
+        }
+        // What rules record is asked for there alone; elsewhere a colon means something else.
+        let of_rules = ["deploy/prometheus/", "deploy/grafana/"];
+        let rules = of_rules.iter().any(|folder| name(&path).starts_with(folder));
+        for (at, line) in text.lines().enumerate() {
+            let asked = |name: &&str| rules || !name.contains(':');
+            let unknown = alerts::names(line).filter(asked).filter(|name| !known(name));
+            faults.extend(unknown.map(|word| format!("{}:{}: {word}", name(&path), at + 1)));
         }
     }
-    assert!(compared > 1, "nothing is released");
     none_of(&faults);
 }
 
-/// The comparison itself finds each way to break a reader.
+/// Whoever is woken finds out what for and what to do; and it was tried that the alert wakes them,
+/// and that it does not for what is everyday.
 #[test]
-fn a_schema_that_breaks_its_readers_is_found() {
-    use serde_json::json;
-    let released = json!({
-        "type": "object",
-        "required": ["a"],
-        "properties": {
-            "a": { "type": "string", "description": "words" },
-            "kind": { "enum": ["x", "y"] },
-            "reason": { "enum": ["r"] },
-        },
-        "$defs": { "reason": { "enum": ["r"] } },
-    });
-    let with = |change: &dyn Fn(&mut serde_json::Value)| {
-        let mut current = released.clone();
-        change(&mut current);
-        schemas::broken(&released, &current)
-    };
-    let fine: [&dyn Fn(&mut serde_json::Value); 4] = [
-        &|_| {},
-        &|schema| schema["properties"]["new"] = json!({ "type": "string" }),
-        &|schema| schema["properties"]["a"]["description"] = json!("better words"),
-        &|schema| schema["properties"]["reason"]["enum"] = json!(["r", "s"]),
-    ];
-    for change in fine {
-        assert_eq!(with(change), [] as [&str; 0]);
+fn every_alert_is_tried_and_leads_to_the_runbook() {
+    let folder = root().join("deploy/prometheus");
+    let rules = fs::read_to_string(folder.join("holdfast.rules.yaml")).unwrap();
+    let runbook = fs::read_to_string(root().join("docs/RUNBOOK.md")).unwrap();
+    let anchors = alerts::anchors(&runbook);
+    let mut tried = std::collections::BTreeMap::new();
+    for path in files(&folder.join("tests")) {
+        for (alert, (fires, silent)) in alerts::expected(&fs::read_to_string(path).unwrap()) {
+            let seen = tried.entry(alert).or_insert((false, false));
+            *seen = (seen.0 || fires, seen.1 || silent);
+        }
     }
-    let breaks: [&dyn Fn(&mut serde_json::Value); 8] = [
-        &|schema| drop(schema["properties"].as_object_mut().unwrap().remove("a")),
-        &|schema| schema["required"] = json!([]),
-        &|schema| schema["required"] = json!(["a", "kind"]),
-        &|schema| schema["properties"]["a"]["type"] = json!("integer"),
-        &|schema| schema["properties"]["a"]["maxLength"] = json!(3),
-        &|schema| schema["properties"]["kind"]["enum"] = json!(["x", "y", "z"]),
-        &|schema| schema["properties"]["reason"]["enum"] = json!(["s"]),
-        &|schema| schema["additionalProperties"] = json!(false),
-    ];
-    for (number, change) in breaks.into_iter().enumerate() {
-        assert_eq!(with(change).len(), 1, "break {number}");
+    let all = alerts::alerts(&rules);
+    assert!(all.len() >= 20, "the rules are not read as they are written");
+    let mut faults = Vec::new();
+    for alert in &all {
+        let mut fault = |what: &str| faults.push(format!("{}: {what}", alert.name));
+        let field = |name: &str| alert.fields.get(name).map_or("", String::as_str);
+        if !["critical", "warning"].contains(&field("severity")) {
+            fault("no severity");
+        }
+        if field("summary").is_empty() {
+            fault("no summary");
+        }
+        // One of them is fed by nothing but a value.
+        if !field("description").contains("{{") {
+            fault("no description that says of what, or how much");
+        }
+        match field("runbook_url").strip_prefix("docs/RUNBOOK.md#") {
+            Some(anchor) if anchors.contains(anchor) => {}
+            _ => fault("no entry in docs/RUNBOOK.md"),
+        }
+        match tried.get(&alert.name) {
+            Some((true, true)) => {}
+            _ => fault("no test in which it fires, or none in which it is silent"),
+        }
     }
+    none_of(&faults);
 }

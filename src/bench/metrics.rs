@@ -1,13 +1,11 @@
 //! How far transfers have come, by the counters that Holdfast's processes show at `/metrics`.
 
 use super::credential::Credential;
+use crate::meters::Metric;
+use crate::meters::table::{EVENTS, OUTBOX_RECORDS};
 use crate::roles::Role;
 use std::collections::BTreeMap;
 
-/// The counter of what the steps announced.
-const EVENTS: &str = "holdfast_events_total{";
-/// The counter of what the relay published.
-const PUBLISHED: &str = "holdfast_outbox_records_total{";
 const ENDS: [&str; 3] = ["transfer.committed", "transfer.rejected", "transfer.cancelled"];
 
 /// Transfers that ended, by how; counted since the processes began.
@@ -35,7 +33,7 @@ impl Finals {
 
     /// Adds what a process shows, in Prometheus' text.
     fn add(&mut self, text: &str) {
-        for (labels, count) in series(text, EVENTS) {
+        for (labels, count) in series(text, &EVENTS) {
             // Only hold and commit end transfers; whoever else reads of an end announces nothing.
             let outcome = label(labels, "outcome=\"");
             let Some(end) = ENDS.into_iter().find(|end| Some(*end) == outcome) else { continue };
@@ -45,8 +43,10 @@ impl Finals {
 }
 
 /// Labels and values of a counter.
-fn series<'a>(text: &'a str, counter: &'a str) -> impl Iterator<Item = (&'a str, u64)> {
-    let lines = text.lines().filter_map(move |line| line.strip_prefix(counter)?.split_once("} "));
+fn series<'a>(text: &'a str, counter: &'a Metric) -> impl Iterator<Item = (&'a str, u64)> {
+    let labels =
+        |line: &'a str| line.strip_prefix(counter.name)?.strip_prefix('{')?.split_once("} ");
+    let lines = text.lines().filter_map(labels);
     lines.map(|(labels, value)| (labels, value.trim().parse::<f64>().unwrap_or(0.0) as u64))
 }
 
@@ -59,10 +59,10 @@ fn label<'a>(labels: &'a str, beginning: &str) -> Option<&'a str> {
 /// Events that a role has dealt with, by what a process shows; of the relay, those it published.
 pub fn dealt_with(role: Role, text: &str) -> u64 {
     if role == Role::Relay {
-        return series(text, PUBLISHED).map(|(_, count)| count).sum();
+        return series(text, &OUTBOX_RECORDS).map(|(_, count)| count).sum();
     }
     let of_role = |labels: &str| label(labels, "role=\"") == Some(role.as_str());
-    series(text, EVENTS).filter(|(labels, _)| of_role(labels)).map(|(_, count)| count).sum()
+    series(text, &EVENTS).filter(|(labels, _)| of_role(labels)).map(|(_, count)| count).sum()
 }
 
 /// Where processes show their counters.

@@ -8,11 +8,10 @@ use super::metrics::dealt_with;
 use super::mysql::ServerFacts;
 use super::text::Lines;
 use crate::backlog;
-use crate::broker::{Group, Topic};
+use crate::broker::Group;
 use crate::context::Context;
 use crate::domain::{AccountId, Currency, Money, Shard};
 use crate::ingress::{AccountRequest, Ingress, Refusal, TransferRequest};
-use crate::projector;
 use crate::random;
 use crate::roles::Role;
 use crate::runtime::ANYBODY;
@@ -173,10 +172,7 @@ impl Stages {
     }
 
     async fn unread(&self, role: Role, shard: Shard) -> anyhow::Result<i64> {
-        let topics: Vec<Topic> = match role {
-            Role::Projector => projector::topics(shard),
-            _ => backlog::topics(role, shard),
-        };
+        let topics = backlog::topics(role, shard);
         let group = Group { role: role.as_str(), shard };
         let lags = self.context.broker.lag(&group, &topics).await?;
         Ok(lags.iter().map(crate::broker::PartitionLag::records).sum())

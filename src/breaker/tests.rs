@@ -99,7 +99,7 @@ struct Dependency {
 impl Dependency {
     fn breaker(self: &Arc<Self>) -> Arc<Breaker> {
         let dependency = Arc::clone(self);
-        Breaker::new("dependency", move || {
+        Breaker::new("redis", move || {
             let dependency = Arc::clone(&dependency);
             Box::pin(async move { dependency.probed().await })
         })

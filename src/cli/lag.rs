@@ -8,7 +8,6 @@ use crate::backlog;
 use crate::broker::{BrokerError, Group, PartitionLag, Position, Topic};
 use crate::context::Context;
 use crate::domain::{Shard, Timestamp};
-use crate::projector;
 use crate::roles::Role;
 use crate::runtime::backend::Opening;
 use clap::Args;
@@ -60,16 +59,9 @@ pub async fn all(context: &Context) -> Result<Vec<Lag>, BrokerError> {
     Ok(lags.into_iter().flatten().collect())
 }
 
-fn topics(role: Role, shard: Shard) -> Vec<Topic> {
-    match role {
-        Role::Projector => projector::topics(shard),
-        other => backlog::topics(other, shard),
-    }
-}
-
 async fn of_group(context: &Context, role: Role, shard: Shard) -> Result<Vec<Lag>, BrokerError> {
     let group = Group { role: role.as_str(), shard };
-    let topics = topics(role, shard);
+    let topics = backlog::topics(role, shard);
     let partitions = context.broker.lag(&group, &topics).await?;
     let now = context.store.now(shard).await.unwrap_or_else(|_| by_clock());
     let of_topic = |topic: Topic| {

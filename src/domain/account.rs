@@ -40,6 +40,11 @@ macro_rules! coded {
                 match self { $(Self::$variant => $code,)+ }
             }
 
+            /// All of them.
+            pub fn all() -> impl Iterator<Item = Self> {
+                [$(Self::$variant,)+].into_iter()
+            }
+
             /// From the number that stores keep.
             pub const fn from_code(code: i64) -> Option<Self> {
                 match code { $($code => Some(Self::$variant),)+ _ => None }

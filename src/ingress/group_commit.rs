@@ -11,6 +11,8 @@ use crate::crash::{self, Place};
 use crate::domain::{
     Cause, EventType, RequestDetails, Shard, State, TransferId, TransferRow, format_minor,
 };
+use crate::meters::table::{GROUP_SECONDS, GROUP_SIZE};
+use crate::meters::{Histogram, Tally};
 use crate::pauses::Candidate;
 use crate::random;
 use crate::roles::Role;
@@ -36,7 +38,9 @@ const LOOKS_AFTER_UNKNOWN: u32 = 2;
 /// that is dropped.
 pub(super) fn start(context: Arc<Context>, shard: Shard, pressure: Arc<Pressure>) -> Entrance {
     let (entrance, queue) = queue(shard);
-    tokio::spawn(Lane { context, shard, pressure, repeats: false }.run(queue));
+    let size = GROUP_SIZE.histogram(&[&shard.to_string()]);
+    let seconds = GROUP_SECONDS.histogram(&[&shard.to_string()]);
+    tokio::spawn(Lane { context, shard, pressure, repeats: false, size, seconds }.run(queue));
     entrance
 }
 
@@ -47,13 +51,15 @@ struct Lane {
     /// Whether the last group commit met claims that were there already. The next is then likely
     /// to meet some too.
     repeats: bool,
+    size: Histogram,
+    seconds: Histogram,
 }
 
 impl Lane {
     async fn run(mut self, mut queue: Queue) {
         while let Some(batch) = queue.collect().await {
             let (asked, answers): (Vec<_>, Vec<_>) = batch.into_iter().map(Waiting::taken).unzip();
-            metrics::histogram!("holdfast_group_commit_size").record(asked.len() as f64);
+            self.size.record(asked.len() as f64);
             let began = Instant::now();
             let results = tokio::select! {
                 biased;
@@ -64,6 +70,7 @@ impl Lane {
                 // The caller may have gone; what was accepted stays accepted.
                 let _ = answer.send(result);
             }
+            self.seconds.record(began.elapsed());
             let rest = began.elapsed().min(LONGEST_REST);
             tokio::select! {
                 biased;
@@ -94,6 +101,7 @@ impl Lane {
                 self.repeats = taken.new < asked.len();
                 if taken.new > 0 {
                     crash::at(Role::Ingress, Place::Accepted);
+                    self.context.money.count(self.shard, &taken.accepted());
                     self.pressure.accepted(self.shard, taken.new);
                     self.context.wake.outbox_written(self.shard);
                 }
@@ -203,6 +211,16 @@ struct Taken {
     verdicts: Vec<Decision>,
     /// Transfers that were written.
     new: usize,
+}
+
+impl Taken {
+    fn accepted(&self) -> Tally {
+        let new = self.verdicts.iter().filter_map(|verdict| match verdict {
+            Decision::New(transfer) => Some(&transfer.row.terms),
+            Decision::Replay(_) | Decision::RepeatOf(_) | Decision::Refused(_) => None,
+        });
+        Tally::accepted(new)
+    }
 }
 
 #[allow(clippy::large_enum_variant, reason = "nearly all are new: a box would be one a transfer")]

@@ -8,6 +8,7 @@
 use crate::backlog::STAGES;
 use crate::context::Context;
 use crate::domain::Shard;
+use crate::meters::table::{OUTBOX_AGE, OUTBOX_UNSENT};
 use crate::seldom::Seldom;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
@@ -145,13 +146,13 @@ impl Watched {
 
 async fn unsent(context: &Context, shard: Shard) -> Option<u64> {
     let (unsent, oldest) = context.store.outbox_depth(shard).await.ok()?;
-    metrics::gauge!("holdfast_outbox_unsent", "shard" => shard.to_string()).set(unsent as f64);
+    let label = shard.to_string();
+    OUTBOX_UNSENT.gauge(&[&label]).set(unsent as f64);
     let age = match oldest {
         Some(oldest) => context.store.now(shard).await.ok()?.since(oldest),
         None => Duration::ZERO,
     };
-    metrics::gauge!("holdfast_outbox_age_seconds", "shard" => shard.to_string())
-        .set(age.as_secs_f64());
+    OUTBOX_AGE.gauge(&[&label]).set(age.as_secs_f64());
     Some(unsent)
 }
 

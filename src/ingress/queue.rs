@@ -6,6 +6,7 @@ use super::decide::Asked;
 use super::fingerprint::fingerprint;
 use super::request::{Refusal, Submitted, TransferRequest};
 use crate::domain::Shard;
+use crate::meters::table::OVERLOADED;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -74,8 +75,7 @@ impl Entrance {
 
 /// Counts a request that is refused for the load alone.
 pub(super) fn refused(shard: Shard, why: &'static str) -> Refusal {
-    metrics::counter!("holdfast_overloaded_total", "shard" => shard.to_string(), "why" => why)
-        .increment(1);
+    OVERLOADED.counter(&[&shard.to_string(), why]).increment(1);
     Refusal::Overloaded
 }
 

@@ -11,6 +11,7 @@ pub use paused::{Candidate, Paused, Standing};
 pub use scope::{PauseMode, PauseScope, SCOPES};
 
 use crate::domain::{Shard, Timestamp};
+use crate::meters::table::PAUSED;
 use crate::store::{Act, Action, Actor, PauseRow, Store, StoreError, Tx, Work, transact};
 use async_trait::async_trait;
 use futures::future::join_all;
@@ -88,8 +89,7 @@ impl Pauses {
             tracing::warn!(?scopes, "what is paused has changed");
             for mode in [PauseMode::Pause, PauseMode::Drain] {
                 let scopes = paused.all().filter(|(_, standing)| standing.mode == mode).count();
-                metrics::gauge!("holdfast_paused_scopes", "mode" => mode.as_str())
-                    .set(scopes as f64);
+                PAUSED.gauge(&[mode.as_str()]).set(scopes as f64);
             }
             *known = Arc::new(paused);
             true

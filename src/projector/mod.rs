@@ -5,11 +5,13 @@
 //! What cannot be written is let go: a rolling comparison copies the decision row over every
 //! projection that stayed behind.
 
+use crate::backlog;
 use crate::broker::Topic;
 use crate::context::Context;
 use crate::domain::{
-    AccountId, AccountRow, AccountSnapshot, Event, EventType, Input, Outcome, Shard, Velocity,
+    AccountId, AccountRow, AccountSnapshot, Event, Input, Outcome, Shard, Velocity,
 };
+use crate::meters::table::REFRESHED;
 use crate::roles::Role;
 use crate::store::{BalanceRow, StoreError};
 use crate::turn::newest;
@@ -46,19 +48,6 @@ pub async fn run(
     ended
 }
 
-/// The topics whose events carry rows.
-pub fn topics(shard: Shard) -> Vec<Topic> {
-    [
-        EventType::Held,
-        EventType::Credited,
-        EventType::Committed,
-        EventType::Rejected,
-        EventType::Cancelled,
-    ]
-    .map(|kind| Topic::of(kind, shard))
-    .to_vec()
-}
-
 struct Projector {
     context: Arc<Context>,
 }
@@ -70,7 +59,7 @@ impl Step for Projector {
     }
 
     fn topics(&self, shard: Shard) -> Vec<Topic> {
-        topics(shard)
+        backlog::topics(Role::Projector, shard)
     }
 
     fn account<'e>(&self, event: &'e Event) -> Option<&'e AccountId> {
@@ -126,14 +115,14 @@ fn projected(account: &AccountSnapshot) -> AccountRow {
 
 /// Goes through the accounts of the shard, page by page, for ever.
 async fn refresh(context: Arc<Context>, shard: Shard, stop: CancellationToken) {
+    let refreshed = REFRESHED.counter(&[&shard.to_string()]);
     let mut after: Option<AccountId> = None;
     while !stop.is_cancelled() {
         let began = Instant::now();
         let mut rest = PAGE_INTERVAL;
         match context.store.refresh_balances(shard, after.as_ref(), PAGE).await {
             Ok((copied, next)) => {
-                metrics::counter!("holdfast_projection_refreshed_total", "shard" => shard.to_string())
-                    .increment(copied.len() as u64);
+                refreshed.increment(copied.len() as u64);
                 context.projections.cache(&copied).await;
                 after = next;
                 rest = page_rest(began.elapsed());

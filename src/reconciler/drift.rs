@@ -21,7 +21,11 @@
 use super::compare::{self, Fault, Looked};
 use crate::cache::BalanceCache;
 use crate::context::Context;
-use crate::domain::{AccountId, Currency, PivotDecision, Shard, Suspicion, Timestamp, TransferId};
+use crate::domain::{AccountId, PivotDecision, Shard, Suspicion, Timestamp, TransferId};
+use crate::meters::Gauges;
+use crate::meters::table::{
+    self, DRIFT_ACCOUNTS, DRIFT_AMOUNT, DRIFT_COMPARED, DRIFT_FOUND, DRIFT_PASS,
+};
 use crate::quarantine::quarantine;
 use crate::seldom::Seldom;
 use crate::store::{AccountSums, Pass, Progress, SourceFact, StoreError, Tx, Work, transact};
@@ -49,7 +53,11 @@ const FEWEST: u32 = 50;
 pub async fn run(context: Arc<Context>, shard: Shard, stop: CancellationToken) {
     let interval = context.policy.drift_interval;
     let early = Seldom::unsaid();
-    let mut check = DriftCheck { context: &context, shard, shown: HashSet::new(), glanced: FEWEST };
+    for what in table::findings() {
+        DRIFT_FOUND.counter(&[&shard.to_string(), what]).increment(0);
+    }
+    let mut check =
+        DriftCheck { context: &context, shard, shown: Gauges::default(), glanced: FEWEST };
     while !stop.is_cancelled() {
         let round = async {
             if let Err(error) = check.round(interval).await
@@ -70,8 +78,8 @@ pub async fn run(context: Arc<Context>, shard: Shard, stop: CancellationToken) {
 struct DriftCheck<'a> {
     context: &'a Context,
     shard: Shard,
-    /// Currencies whose gauge was set.
-    shown: HashSet<Currency>,
+    /// What is in quarantine.
+    shown: Gauges,
     /// Transfers whose accounts are looked at together.
     glanced: u32,
 }
@@ -81,6 +89,7 @@ impl DriftCheck<'_> {
     async fn round(&mut self, interval: Duration) -> Result<(), StoreError> {
         let (store, holder) = (&self.context.store, &self.context.policy.instance);
         if !store.lease(self.shard, "drift", holder, LEASE).await? {
+            self.shown.clear();
             return Ok(());
         }
         let now = store.now(self.shard).await?;
@@ -90,7 +99,7 @@ impl DriftCheck<'_> {
         let pivots = self.pages(&[Pass::RecentPivots], now, until, interval).await;
         let everything = [Pass::Accounts, Pass::Transfers, Pass::Pivots];
         let full = self.pages(&everything, now, until, interval).await;
-        self.measure(now).await?;
+        self.measure().await?;
         recent.and(watched).and(pivots).and(full)
     }
 
@@ -357,8 +366,7 @@ impl DriftCheck<'_> {
 
     fn count(&self, pass: Pass, looked_at: usize) {
         let shard = self.shard.to_string();
-        metrics::counter!("holdfast_drift_compared_total", "shard" => shard, "pass" => pass.as_str())
-            .increment(looked_at as u64);
+        DRIFT_COMPARED.counter(&[&shard, pass.as_str()]).increment(looked_at as u64);
     }
 
     /// One log line for each difference, and the account that it is about into quarantine.
@@ -373,8 +381,7 @@ impl DriftCheck<'_> {
                 "drift"
             );
             let shard = self.shard.to_string();
-            metrics::counter!("holdfast_drift_found_total", "shard" => shard, "what" => finding.what)
-                .increment(1);
+            DRIFT_FOUND.counter(&[&shard, finding.what]).increment(1);
             if let Some((account, suspicion)) = fault.suspicion() {
                 let shard = self.context.store.map().shard_of(account);
                 let known = suspects.entry(shard).or_default();
@@ -387,35 +394,34 @@ impl DriftCheck<'_> {
         Ok(())
     }
 
-    /// How much is in quarantine, and how old the passes are.
-    async fn measure(&mut self, now: Timestamp) -> Result<(), StoreError> {
+    /// How much is in quarantine, and when the passes came to their ends.
+    async fn measure(&mut self) -> Result<(), StoreError> {
         let store = &self.context.store;
         let shard = self.shard.to_string();
-        let mut sums: BTreeMap<Currency, u64> = BTreeMap::new();
+        let mut sums: BTreeMap<String, u64> = BTreeMap::new();
         let (mut accounts, mut after) = (0_usize, None);
         loop {
             let page = store.quarantines(self.shard, after.as_ref(), PAGE).await?;
             accounts += page.len();
             for one in &page {
-                *sums.entry(one.currency).or_default() += one.suspicion.amount.unsigned_abs();
+                let currency = self.context.money.label(one.currency);
+                *sums.entry(currency).or_default() += one.suspicion.amount.unsigned_abs();
             }
             match page.last() {
                 Some(last) if page.len() == PAGE as usize => after = Some(last.account.clone()),
                 _ => break,
             }
         }
-        metrics::gauge!("holdfast_drift_accounts", "shard" => shard.clone()).set(accounts as f64);
-        self.shown.extend(sums.keys());
-        for currency in &self.shown {
-            let off = sums.get(currency).copied().unwrap_or(0);
-            metrics::gauge!("holdfast_drift_minor_units", "shard" => shard.clone(), "currency" => currency.to_string())
-                .set(off as f64);
+        self.shown.set(&DRIFT_ACCOUNTS, &[&shard], accounts as f64);
+        for (currency, off) in &sums {
+            self.shown.set(&DRIFT_AMOUNT, &[&shard, currency], *off as f64);
         }
+        self.shown.and_no_more();
         for pass in [Pass::Recent, Pass::Accounts, Pass::Transfers, Pass::Pivots] {
             let known = store.drift_progress(self.shard, pass).await?;
             if let Some(ended) = known.and_then(|known| known.ended_at) {
-                metrics::gauge!("holdfast_drift_pass_age_seconds", "shard" => shard.clone(), "pass" => pass.as_str())
-                    .set(now.since(ended).as_secs_f64());
+                let ended = ended.micros() as f64 / 1e6;
+                DRIFT_PASS.gauge(&[&shard, pass.as_str()]).set(ended);
             }
         }
         Ok(())

@@ -10,6 +10,7 @@ pub mod compare;
 mod dead_letters;
 mod decide;
 mod drift;
+mod measure;
 pub mod recover;
 mod redrive;
 pub mod sight;
@@ -23,6 +24,7 @@ use crate::domain::{Shard, Timestamp};
 use crate::roles::Role;
 use crate::seldom::Seldom;
 use crate::store::{Mark, StoreError};
+use measure::Measures;
 use redrive::{Round, RoundError};
 use std::sync::Arc;
 use std::time::Duration;
@@ -60,6 +62,7 @@ pub async fn run(
         sweeping: false,
         expired: Instant::now(),
         producer: None,
+        measures: Measures::new(Arc::clone(&context), shard),
     };
     let early = Seldom::unsaid();
     while !stop.is_cancelled() {
@@ -74,6 +77,7 @@ pub async fn run(
                     tracing::warn!(%shard, %error, left_out, "a round of the reconciler ended early");
                 }
                 reconciler.producer = None;
+                reconciler.measures.failed();
             }
         }
         tokio::select! {
@@ -94,6 +98,7 @@ struct Reconciler {
     sweeping: bool,
     expired: Instant,
     producer: Option<Box<dyn Producer>>,
+    measures: Measures,
 }
 
 impl Reconciler {
@@ -102,11 +107,17 @@ impl Reconciler {
         let (context, shard) = (Arc::clone(&self.context), self.shard);
         let holder = &context.policy.instance;
         if !context.store.lease(shard, "reconciler", holder, LEASE).await? {
+            self.measures.clear();
             return Ok(());
         }
-        self.scan().await?;
+        let now = self.scan().await?;
         crash::at(Role::Reconciler, Place::Scanned);
         self.expire_claims().await?;
+        match self.measures.money(now).await {
+            Err(error @ StoreError::Identity { .. }) => return Err(error.into()),
+            Err(error) => tracing::debug!(%shard, %error, "the money under way was not measured"),
+            Ok(()) => {}
+        }
         if self.producer.is_none() {
             self.producer = Some(context.broker.producer().await?);
         }
@@ -114,15 +125,18 @@ impl Reconciler {
             Round::begin(&context, shard, &**producer).await?.run().await?;
             crash::at(Role::Reconciler, Place::Seen);
         }
+        self.measures.lags(now).await;
+        self.measures.passed(now);
         Ok(())
     }
 
     /// Moves the mark over what was accepted since; and now and then lets the sweep, one page a
-    /// round, go over everything from the oldest on.
-    async fn scan(&mut self) -> Result<(), StoreError> {
+    /// round, go over everything from the oldest on. Returns database time.
+    async fn scan(&mut self) -> Result<Timestamp, StoreError> {
         let (context, policy) = (Arc::clone(&self.context), &self.context.policy);
         let store = &context.store;
-        let until = store.now(self.shard).await?.minus(policy.scan_lag);
+        let now = store.now(self.shard).await?;
+        let until = now.minus(policy.scan_lag);
         self.sweeping = self.sweeping || self.sweep_is_due(until).await?;
         if self.sweeping
             && store.scan_unfinished(self.shard, Mark::Sweep, until, SCAN).await? < SCAN
@@ -133,7 +147,7 @@ impl Reconciler {
         while store.scan_unfinished(self.shard, Mark::Recent, until, SCAN).await? == SCAN
             && began.elapsed() < SCAN_BOUND
         {}
-        Ok(())
+        Ok(now)
     }
 
     /// Once in each interval, whoever reconciles and however often processes are started: whoever

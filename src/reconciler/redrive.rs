@@ -9,6 +9,7 @@ use crate::crash::{self, Place};
 use crate::domain::{
     Event, EventType, Reason, RequestDetails, Shard, State, Terms, Timestamp, TransferId,
 };
+use crate::meters::table::ACTIONS;
 use crate::pauses::Candidate;
 use crate::random;
 use crate::roles::Role;
@@ -118,7 +119,7 @@ impl<'a> Round<'a> {
         }
         let announced = announce_ends(self.context, self.shard, ends).await?;
         tracing::info!(shard = %self.shard, announced, "ends are announced again");
-        metrics::counter!("holdfast_reconciler_actions_total", "shard" => self.shard.to_string(), "action" => "announce").increment(announced);
+        ACTIONS.counter(&[&self.shard.to_string(), "announce"]).increment(announced);
         self.context.store.stuck_over(self.shard, ends).await
     }
 
@@ -147,7 +148,7 @@ impl<'a> Round<'a> {
             }
         };
         tracing::info!(transfer = %terms.id, state = stuck.row.state.as_str(), attempt = stuck.attempts + 1, action = name, "driven on");
-        metrics::counter!("holdfast_reconciler_actions_total", "shard" => self.shard.to_string(), "action" => name).increment(1);
+        ACTIONS.counter(&[&self.shard.to_string(), name]).increment(1);
         Ok(stuck.attempts + 1)
     }
 

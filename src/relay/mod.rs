@@ -9,6 +9,8 @@ use crate::broker::{BrokerError, Family, Producer, Record, Topic};
 use crate::context::Context;
 use crate::crash::{self, Place};
 use crate::domain::{AccountId, DeadReason, EventType, Partition, Shard};
+use crate::meters::table::{BATCH, OUTBOX_RECORDS, RESTARTS, STEP_SECONDS};
+use crate::meters::{Counter, Histogram, dead_letter};
 use crate::roles::Role;
 use crate::seldom::Seldom;
 use crate::store::{OutboxRow, StoreError};
@@ -41,6 +43,7 @@ pub async fn run(
 ) -> anyhow::Result<()> {
     let mut pause = Duration::from_millis(50);
     let again = Seldom::unsaid();
+    let restarts = RESTARTS.counter(&[Role::Relay.as_str(), &shard.to_string()]);
     while !stop.is_cancelled() {
         let mut relay = Relay::new(Arc::clone(&context), shard);
         let ended = relay.publish(&stop).await;
@@ -51,6 +54,7 @@ pub async fn run(
                 return Err(anyhow::Error::new(error).context("relay cannot go on"));
             }
             Err(error) => {
+                restarts.increment(1);
                 if let Some(left_out) = again.due() {
                     tracing::warn!(%shard, %error, left_out, "relay begins again");
                 }
@@ -79,9 +83,29 @@ enum Broken {
 /// Rows that are being taken off the outbox.
 type Marking = (Vec<u64>, JoinHandle<Result<(), StoreError>>);
 
+/// What is counted of what is published.
+struct Meter {
+    records: Counter,
+    batch: Histogram,
+    seconds: Histogram,
+}
+
+impl Meter {
+    fn new(shard: Shard) -> Self {
+        let shard = shard.to_string();
+        let of = [Role::Relay.as_str(), shard.as_str()];
+        Self {
+            records: OUTBOX_RECORDS.counter(&[&shard]),
+            batch: BATCH.histogram(&of),
+            seconds: STEP_SECONDS.histogram(&of),
+        }
+    }
+}
+
 struct Relay {
     context: Arc<Context>,
     shard: Shard,
+    meter: Meter,
     /// Rows that are acknowledged and not yet seen to be off the outbox.
     acknowledged: BTreeSet<u64>,
     marking: Option<Marking>,
@@ -98,6 +122,7 @@ impl Relay {
         Self {
             context,
             shard,
+            meter: Meter::new(shard),
             acknowledged: BTreeSet::new(),
             marking: None,
             marked: None,
@@ -188,12 +213,13 @@ impl Relay {
                 Err(text) => records.push(self.unreadable(row.id, &text, row.at)),
             }
         }
-        let count = records.len() as u64;
+        let (count, began) = (records.len(), Instant::now());
         for records in by_turn(records) {
             self.send_all(producer, records).await?;
         }
-        metrics::counter!("holdfast_outbox_records_total", "shard" => self.shard.to_string())
-            .increment(count);
+        self.meter.records.increment(count as u64);
+        self.meter.batch.record(count as f64);
+        self.meter.seconds.record(began.elapsed());
         Ok(())
     }
 
@@ -217,6 +243,7 @@ impl Relay {
                         at,
                     };
                     records[index] = envelope::dead_letter_unsent(&records[index], &verdict);
+                    dead_letter(Role::Relay, &self.shard.to_string(), verdict.reason);
                 }
                 Err(error) => return Err(error.into()),
             }
@@ -235,6 +262,7 @@ impl Relay {
         };
         let detail = "the outbox row cannot be read";
         let verdict = Verdict { reason: DeadReason::Malformed, detail, role: Role::Relay, at };
+        dead_letter(Role::Relay, &self.shard.to_string(), verdict.reason);
         envelope::dead_letter_unsent(&record, &verdict)
     }
 

@@ -134,6 +134,34 @@ pub enum StoreError {
     },
 }
 
+impl StoreError {
+    /// Which kind it is, in metrics.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Retry { .. } => "retry",
+            Self::Unavailable { .. } => "unavailable",
+            Self::CommitUnknown { .. } => "commit_unknown",
+            Self::Duplicate { .. } => "duplicate",
+            Self::Identity { .. } => "identity",
+            Self::Corrupt { .. } => "corrupt",
+            Self::Failed { .. } => "failed",
+        }
+    }
+
+    /// The shard that it is about.
+    pub const fn shard(&self) -> Shard {
+        match self {
+            Self::Retry { shard, .. }
+            | Self::Unavailable { shard, .. }
+            | Self::CommitUnknown { shard, .. }
+            | Self::Duplicate { shard, .. }
+            | Self::Identity { shard, .. }
+            | Self::Corrupt { shard, .. }
+            | Self::Failed { shard, .. } => *shard,
+        }
+    }
+}
+
 /// One writing transaction on one shard. Dropped without [`Tx::commit`] it is rolled back.
 ///
 /// Batch methods take any number of rows and cost one statement, on MySQL several of them one round

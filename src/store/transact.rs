@@ -3,6 +3,7 @@
 use super::{Store, StoreError, Tx};
 use crate::crash::{self, Place};
 use crate::domain::Shard;
+use crate::meters::table::TRANSACTION_RETRIES;
 use crate::random;
 use async_trait::async_trait;
 use std::time::Duration;
@@ -50,6 +51,7 @@ where
         if attempt >= ATTEMPTS || !may_run_again(&error) {
             return Err(error);
         }
+        TRANSACTION_RETRIES.counter(&[&error.shard().to_string(), error.kind()]).increment(1);
         tracing::debug!(%error, attempt, "transaction is run again");
         tokio::time::sleep(backoff(attempt)).await;
     }

@@ -5,6 +5,7 @@ use super::queue::{Queues, Serve};
 use crate::cache::BalanceCache;
 use crate::crash::{self, Place};
 use crate::domain::{AccountId, Shard};
+use crate::meters::table::CACHE_ERRORS;
 use crate::roles::Role;
 use crate::store::{BalanceRow, Store, StoreError};
 use async_trait::async_trait;
@@ -138,7 +139,7 @@ async fn write_cache(cache: Option<&BalanceCache>, rows: &[BalanceRow]) {
     if let Some(cache) = cache
         && let Err(error) = cache.set_newer(rows).await
     {
-        metrics::counter!("holdfast_cache_errors_total").increment(1);
+        CACHE_ERRORS.counter(&[]).increment(1);
         tracing::debug!(%error, "balances were not written to Redis");
     }
 }

@@ -2,6 +2,7 @@
 
 use super::{Decision, Reads, Stored};
 use crate::domain::{AccountId, AccountRow, Outcome, Plan, StageWrite, Stamp};
+use crate::meters::Tally;
 use crate::quarantine::quarantine;
 use crate::store::{Identity, StoreError, Tx, Work};
 use async_trait::async_trait;
@@ -17,8 +18,8 @@ pub(super) struct Shared<'a> {
 
 #[async_trait]
 impl Work for Shared<'_> {
-    /// For each decision one outcome for each of its events.
-    type Output = Vec<Vec<Outcome>>;
+    /// For each decision one outcome for each of its events, and what is to be counted.
+    type Output = (Vec<Vec<Outcome>>, Tally);
 
     async fn run(&self, tx: &mut dyn Tx, attempt: u32) -> Result<Self::Output, StoreError> {
         let ids: BTreeSet<AccountId> =
@@ -36,7 +37,7 @@ impl Work for Shared<'_> {
             quarantine(tx, &plan.quarantine).await?;
         }
         tx.write(&plan).await?;
-        Ok(outcomes)
+        Ok((outcomes, Tally::moved(plan.transfers.iter())))
     }
 }
 

@@ -4,6 +4,8 @@ use super::Decision;
 use super::queue::{Queues, Serve};
 use super::shared::Shared;
 use crate::domain::{Outcome, Shard, TransferId};
+use crate::meters::table::TURN_DECISIONS;
+use crate::meters::{Histogram, Money};
 use crate::store::{Store, StoreError, transact};
 use async_trait::async_trait;
 use std::collections::{HashSet, VecDeque};
@@ -28,20 +30,23 @@ const LONGEST: Duration = Duration::from_millis(1500);
 pub struct Turns(Queues<Deciding>);
 
 impl Turns {
-    /// For the shards of a store.
-    pub fn new(store: Arc<dyn Store>) -> Self {
-        Self::of(store, true)
+    /// For the shards of a store; what becomes of money is counted.
+    pub fn new(store: Arc<dyn Store>, money: Arc<Money>) -> Self {
+        Self::of(store, money, true)
     }
 
     /// The same for a yardstick: what waits for nothing but the database.
     pub fn without_rest(store: Arc<dyn Store>) -> Self {
-        Self::of(store, false)
+        let money = Arc::new(Money::new(store.map().shards()));
+        Self::of(store, money, false)
     }
 
-    fn of(store: Arc<dyn Store>, rests: bool) -> Self {
+    fn of(store: Arc<dyn Store>, money: Arc<Money>, rests: bool) -> Self {
         let shards = store.map().shards();
         let full = (0..shards).map(|_| AtomicUsize::new(FULL)).collect();
-        Self(Queues::new(Deciding { store, rests, full }, shards))
+        let sizes = store.map().all_shards();
+        let sizes = sizes.map(|shard| TURN_DECISIONS.histogram(&[&shard.to_string()])).collect();
+        Self(Queues::new(Deciding { store, money, sizes, rests, full }, shards))
     }
 
     /// Events that fill a turn of a shard.
@@ -79,6 +84,8 @@ type Answer = Result<Vec<Outcome>, StoreError>;
 
 struct Deciding {
     store: Arc<dyn Store>,
+    money: Arc<Money>,
+    sizes: Vec<Histogram>,
     rests: bool,
     full: Vec<AtomicUsize>,
 }
@@ -94,7 +101,7 @@ impl Serve for Deciding {
     async fn serve(&self, shard: Shard, turn: Vec<Asked>) -> bool {
         let (decisions, answers): (Vec<_>, Vec<_>) =
             turn.into_iter().map(|asked| (asked.decision, asked.answer)).unzip();
-        metrics::histogram!("holdfast_turn_decisions").record(decisions.len() as f64);
+        self.sizes[usize::from(shard.0)].record(decisions.len() as f64);
         let results = match self.decide(shard, decisions.clone()).await {
             Ok(outcomes) => outcomes.into_iter().map(Ok).collect(),
             Err(error) if decisions.len() > 1 && may_concern_one(&error) => {
@@ -174,9 +181,12 @@ impl Deciding {
         decisions: Vec<Arc<dyn Decision>>,
     ) -> Result<Vec<Vec<Outcome>>, StoreError> {
         let store = Arc::clone(&self.store);
+        let money = Arc::clone(&self.money);
         let work = tokio::spawn(async move {
             let work = Shared { decisions: &decisions, identity: store.identity() };
-            transact(&*store, shard, &work).await
+            let (outcomes, moved) = transact(&*store, shard, &work).await?;
+            money.count(shard, &moved);
+            Ok(outcomes)
         });
         work.await.unwrap_or_else(|error| {
             let detail = format!("a decision ended in a panic: {error}");

@@ -3,7 +3,10 @@
 use crate::broker::envelope::{self, Verdict};
 use crate::broker::{Delivered, Record};
 use crate::context::Context;
-use crate::domain::{ClusterId, DeadReason, Event, EventError, Generation, Input, Timestamp};
+use crate::domain::{
+    ClusterId, DeadReason, Event, EventError, Generation, Input, Shard, Timestamp,
+};
+use crate::meters::IntakeMeter;
 use crate::roles::Role;
 use crate::routing::{ShardMap, slot_of};
 
@@ -13,6 +16,8 @@ pub struct Intake {
     cluster: ClusterId,
     generation: Generation,
     map: ShardMap,
+    /// What is counted of what was read.
+    pub meter: IntakeMeter,
 }
 
 /// What a record is.
@@ -28,13 +33,14 @@ pub enum Read {
 }
 
 impl Intake {
-    pub fn new(context: &Context, role: Role) -> Self {
+    pub fn new(context: &Context, role: Role, shard: Shard) -> Self {
         let identity = context.store.identity();
         Self {
             role,
             cluster: identity.cluster,
             generation: identity.generation,
             map: context.store.map().clone(),
+            meter: IntakeMeter::new(role, shard),
         }
     }
 
@@ -51,6 +57,7 @@ impl Intake {
             return self.dead(&delivered, DeadReason::ForeignCluster, &detail);
         }
         if event.generation < self.generation {
+            self.meter.stale();
             return Read::Stale;
         }
         if event.generation > self.generation {
@@ -81,6 +88,7 @@ impl Intake {
     }
 
     fn dead(&self, delivered: &Delivered, reason: DeadReason, detail: &str) -> Read {
+        self.meter.dead(reason);
         // Broker time: there is no row, so no database has a say in when this was.
         let at: Timestamp = delivered.timestamp;
         Read::Dead(envelope::dead_letter(

@@ -7,6 +7,7 @@ use crate::broker::{Position, Producer, Record};
 use crate::context::Context;
 use crate::crash::{self, Place};
 use crate::domain::{AccountId, DeadReason, Input, Outcome, Shard, Suspicion};
+use crate::meters::StageMeter;
 use crate::quarantine::quarantine;
 use crate::seldom::Seldom;
 use crate::store::{Constraint, StoreError, Tx, Work, transact};
@@ -58,13 +59,6 @@ impl LaneContext {
     fn report(&self, report: Report) {
         let _ = self.reports.send(report);
     }
-
-    /// Counts what became of events of a lane.
-    pub fn count(&self, lane: Shard, outcome: &'static str, events: usize) {
-        let (role, shard) = (self.step.role().as_str(), lane.to_string());
-        metrics::counter!("holdfast_events_total", "role" => role, "shard" => shard, "outcome" => outcome)
-            .increment(events as u64);
-    }
 }
 
 /// The way into a lane; its task ends when this is dropped.
@@ -75,12 +69,14 @@ pub struct Lane {
 impl Lane {
     pub fn start(shared: LaneContext, shard: Shard) -> Self {
         let (entrance, inbox) = mpsc::unbounded_channel();
+        let meter = Arc::new(StageMeter::new(shared.step.role(), shard));
         tokio::spawn(
             LaneTask {
                 shared,
                 shard,
                 inbox,
                 waiting: VecDeque::new(),
+                meter,
                 away: false,
                 let_go: Seldom::unsaid(),
             }
@@ -102,6 +98,7 @@ struct LaneTask {
     shard: Shard,
     inbox: mpsc::UnboundedReceiver<Entered>,
     waiting: VecDeque<Entered>,
+    meter: Arc<StageMeter>,
     /// The shard let the last batch down. Where it is not the worker's own, the next one is tried
     /// once, without patience, so that what goes elsewhere does not run out of room behind it.
     away: bool,
@@ -178,7 +175,10 @@ impl LaneTask {
     ) -> Applied {
         let inputs = Arc::clone(inputs);
         let (step, shard, give_up) = (Arc::clone(&self.shared.step), self.shard, give_up.clone());
-        tokio::spawn(async move { apply_until(step, shard, inputs, isolated, give_up).await })
+        let meter = Arc::clone(&self.meter);
+        tokio::spawn(
+            async move { apply_until(step, shard, inputs, isolated, give_up, &meter).await },
+        )
     }
 
     /// While the shard hangs, events that have waited long enough are let go; what the
@@ -206,7 +206,7 @@ impl LaneTask {
     }
 
     fn let_go(&self, positions: Vec<Position>) {
-        self.shared.count(self.shard, "let_go", positions.len());
+        self.meter.outcome("let_go", positions.len());
         self.shared.report(Report::Done(positions));
     }
 
@@ -281,6 +281,7 @@ impl LaneTask {
             let counted = match outcome {
                 Outcome::Emit(event) => {
                     records.push(envelope::record(event, map));
+                    self.meter.through(event.at.since(delivered.timestamp));
                     event.kind.as_str()
                 }
                 Outcome::Done => "done",
@@ -294,14 +295,13 @@ impl LaneTask {
                     let verdict =
                         Verdict { reason: *reason, detail, role, at: delivered.timestamp };
                     records.push(envelope::dead_letter(delivered, &verdict));
+                    self.meter.dead(*reason);
                     "dead"
                 }
             };
             *counts.entry(counted).or_default() += 1;
         }
-        counts
-            .into_iter()
-            .for_each(|(outcome, events)| self.shared.count(self.shard, outcome, events));
+        counts.into_iter().for_each(|(outcome, events)| self.meter.outcome(outcome, events));
         records
     }
 }
@@ -312,9 +312,10 @@ async fn apply_until(
     inputs: Arc<Vec<Input>>,
     isolated: bool,
     give_up: CancellationToken,
+    meter: &StageMeter,
 ) -> Result<Vec<Outcome>, StoreError> {
     let role = step.role().as_str();
-    metrics::histogram!("holdfast_step_batch_size", "role" => role).record(inputs.len() as f64);
+    meter.batch(inputs.len());
     let mut pause = Duration::from_millis(20);
     let again = Seldom::unsaid();
     loop {
@@ -323,11 +324,12 @@ async fn apply_until(
             true => step.apply_alone(shard, Arc::clone(&inputs)).await,
             false => step.apply(shard, Arc::clone(&inputs)).await,
         };
-        metrics::histogram!("holdfast_step_seconds", "role" => role).record(started.elapsed());
+        meter.tried(started.elapsed());
         let error = match result {
             Ok(outcomes) => return Ok(outcomes),
             Err(error) => error,
         };
+        meter.failed(error.kind());
         let passes = !suspicious(&error) && !matches!(error, StoreError::Identity { .. });
         if !passes || give_up.is_cancelled() {
             return Err(error);
@@ -340,6 +342,7 @@ async fn apply_until(
             () = give_up.cancelled() => return Err(error),
             () = tokio::time::sleep(pause) => pause = (pause * 2).min(LONGEST_PAUSE),
         }
+        meter.again();
     }
 }
 

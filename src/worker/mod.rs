@@ -18,6 +18,7 @@ use crate::broker::{BrokerError, Consumer, Delivered, Group, Incoming, Position,
 use crate::context::Context;
 use crate::crash::{self, Place};
 use crate::domain::{AccountId, Event, Input, Outcome, Partition, Shard};
+use crate::meters::table::{RESTARTS, WAITING};
 use crate::pauses::{Candidate, Paused};
 use crate::roles::Role;
 use crate::store::StoreError;
@@ -94,6 +95,9 @@ pub async fn run(
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let mut pause = Duration::from_millis(100);
+    let of = [step.role().as_str(), &shard.to_string()];
+    let restarts = RESTARTS.counter(&of);
+    WAITING.counter(&of).increment(0);
     while !stop.is_cancelled() {
         match incarnation(&context, &step, shard, &stop).await {
             Ok(()) => return Ok(()),
@@ -104,7 +108,7 @@ pub async fn run(
             }
             Err(Broken::Restart { error, worked }) => {
                 tracing::warn!(role = %step.role(), %shard, %error, "worker begins again");
-                metrics::counter!("holdfast_worker_restarts_total", "role" => step.role().as_str(), "shard" => shard.to_string()).increment(1);
+                restarts.increment(1);
                 if worked {
                     pause = Duration::from_millis(100);
                 }
@@ -162,7 +166,7 @@ async fn incarnation(
         consumer,
         tracker: Tracker::default(),
         lanes: BTreeMap::new(),
-        intake: Intake::new(context, step.role()),
+        intake: Intake::new(context, step.role(), shard),
         lane_context: LaneContext {
             context: Arc::clone(context),
             step: Arc::clone(step),
@@ -260,6 +264,7 @@ impl Worker {
     /// that holds an event of a later release is read up to it and no further.
     fn take(&mut self, records: Vec<Delivered>) {
         let mut idle = Vec::new();
+        self.intake.meter.read(records.len());
         for delivered in records {
             let position = delivered.position;
             if self.waiting.contains(&(position.topic, position.partition)) {
@@ -277,7 +282,7 @@ impl Worker {
             self.tracker.entered(position);
             match read {
                 Read::Event(input, _) if self.holds_back(&input.event) => {
-                    self.lane_context.count(self.lane_context.own, "paused", 1);
+                    self.intake.meter.paused();
                     idle.push(position);
                 }
                 Read::Event(input, delivered) => {
@@ -302,7 +307,7 @@ impl Worker {
     fn wait_for_upgrade(&mut self, position: Position, error: &str) {
         let role = self.lane_context.step.role();
         tracing::error!(%role, topic = %position.topic, partition = %position.partition, offset = position.offset, error, "the partition waits");
-        metrics::counter!("holdfast_partitions_waiting_total", "role" => role.as_str(), "shard" => self.lane_context.own.to_string()).increment(1);
+        WAITING.counter(&[role.as_str(), &self.lane_context.own.to_string()]).increment(1);
         self.waiting.insert((position.topic, position.partition));
     }
 

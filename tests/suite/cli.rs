@@ -7,6 +7,7 @@ mod documents;
 mod embedded;
 mod encryption;
 mod imports;
+mod metrics;
 mod operators;
 mod privacy;
 #[allow(dead_code, reason = "tests/faults uses the rest")]

@@ -5,6 +5,7 @@ use super::schemas;
 use crate::domain::{
     AccountId, AccountKind, AccountStatus, Currency, Reason, Timestamp, TransferId, format_minor,
 };
+use crate::meters::table::UNREADABLE_FIELDS;
 use crate::seldom::Seldom;
 use crate::store::{AccountRecord, EntryRow, UNREADABLE};
 use serde::Serialize;
@@ -72,7 +73,7 @@ impl From<AccountRecord> for AccountAnswer {
 fn told(unreadable: bool) -> Option<bool> {
     static UNREAD: Seldom = Seldom::unsaid();
     if unreadable {
-        metrics::counter!("holdfast_unreadable_fields_total").increment(1);
+        UNREADABLE_FIELDS.counter(&[]).increment(1);
         if let Some(left_out) = UNREAD.due() {
             tracing::error!(
                 left_out,

@@ -4,6 +4,7 @@
 
 use super::extract::MAX_BATCH_BODY;
 use super::problem::{Code, Problem};
+use crate::meters::table::CROWDED;
 use axum::http::HeaderMap;
 use axum::http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use std::sync::Arc;
@@ -62,7 +63,7 @@ fn length(headers: &HeaderMap) -> u32 {
 }
 
 fn too_many() -> Problem {
-    metrics::counter!("holdfast_crowded_total").increment(1);
+    CROWDED.counter(&[]).increment(1);
     Problem::new(
         Code::Overloaded,
         "too many requests are under way; nothing was accepted, repeat the request with the same key later",

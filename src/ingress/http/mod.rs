@@ -44,9 +44,9 @@ use crate::limits::Limiter;
 use axum::Router;
 use axum::extract::FromRef;
 use axum::middleware::from_fn_with_state;
-use crowd::Crowd;
 use extract::Call;
 use guard::Guard;
+use observe::Edge;
 use problem::{Code, Fault, Place, ProblemBody};
 use std::sync::Arc;
 use utoipa::OpenApi;
@@ -112,7 +112,7 @@ pub fn router(
         .fallback(unknown_path)
         .method_not_allowed_fallback(unknown_method)
         .layer(from_fn_with_state(Guard::new(gate, limiter, ingress.clone()), guard::guard))
-        .layer(from_fn_with_state(Crowd::none(), observe::observe))
+        .layer(from_fn_with_state(Edge::new(), observe::observe))
         .with_state(Api { ingress, extras, document: document.into() })
 }
 
@@ -134,7 +134,7 @@ pub fn probes(extras: HttpExtras, expected: bool) -> Router {
     let routes = if expected { routes.fallback(not_yet) } else { routes.fallback(unknown_path) };
     routes
         .method_not_allowed_fallback(unknown_method)
-        .layer(from_fn_with_state(Crowd::none(), observe::observe))
+        .layer(from_fn_with_state(Edge::new(), observe::observe))
         .with_state(extras)
 }
 

@@ -3,30 +3,48 @@
 
 use super::crowd::Crowd;
 use super::extract::Call;
-use super::headers::REQUEST_ID;
+use super::headers::{REQUEST_ID, prefer_wait};
 use super::problem::{Code, Problem};
+use crate::meters::table::HTTP_PROBLEMS;
+use crate::meters::{Answered, Requests};
 use axum::body::Body;
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, Method};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use std::sync::Arc;
 use std::time::Instant;
 use tracing::Instrument;
 
+/// What requests meet at the edge. Cheap to clone.
+#[derive(Clone)]
+pub struct Edge {
+    crowd: Crowd,
+    requests: Arc<Requests>,
+}
+
+impl Edge {
+    /// Nobody has come yet.
+    pub fn new() -> Self {
+        Self { crowd: Crowd::none(), requests: Arc::default() }
+    }
+}
+
 /// Runs the handler as a task of its own: a client that goes away does not stop it, for a database
 /// query must not be dropped in the middle.
-pub async fn observe(State(crowd): State<Crowd>, mut request: Request, next: Next) -> Response {
+pub async fn observe(State(edge): State<Edge>, mut request: Request, next: Next) -> Response {
     let started = Instant::now();
     let call = Call::of(request.headers());
     let method = method_name(request.method());
+    let waits = prefer_wait(request.headers()).is_some();
     let matched = request.extensions().get::<MatchedPath>();
     let route = matched.map_or("unmatched", MatchedPath::as_str).to_owned();
     request.extensions_mut().insert(call.clone());
     let span = tracing::info_span!(
         "request", request_id = %call.request_id, traceparent = %call.traceparent, method, route
     );
-    let response = match crowd.enter(&route, request.headers()) {
+    let response = match edge.crowd.enter(&route, request.headers()) {
         Err(problem) => problem.into_response(),
         Ok(place) => {
             let handled = next.run(request).instrument(span.clone());
@@ -42,12 +60,8 @@ pub async fn observe(State(crowd): State<Crowd>, mut request: Request, next: Nex
         }
     };
     let response = finish(response, &call);
-    let status = response.status().as_str().to_owned();
-    metrics::histogram!("holdfast_http_request_seconds", "route" => route.clone())
-        .record(started.elapsed().as_secs_f64());
-    metrics::counter!("holdfast_http_requests_total",
-        "route" => route, "method" => method, "status" => status)
-    .increment(1);
+    let answered = Answered { method, status: response.status().as_u16(), waits };
+    edge.requests.count(&route, answered, started.elapsed());
     response
 }
 
@@ -55,6 +69,7 @@ pub async fn observe(State(crowd): State<Crowd>, mut request: Request, next: Nex
 fn finish(mut response: Response, call: &Call) -> Response {
     if let Some(problem) = response.extensions_mut().remove::<Problem>() {
         let (code, retry_after) = (problem.code, problem.retry_after);
+        HTTP_PROBLEMS.counter(&[code.as_str()]).increment(1);
         let body = serde_json::to_vec(&problem.into_body(&call.request_id));
         *response.body_mut() = Body::from(body.expect("strings and numbers only"));
         let headers = response.headers_mut();

@@ -3,6 +3,7 @@
 
 use super::pace::count;
 use crate::config::{Fault, Faults, Setting};
+use crate::meters::table::TLS_REFUSED;
 use crate::tls::{TlsFault, TlsFiles, TlsTexts};
 use rustls::ServerConfig;
 use std::net::SocketAddr;
@@ -48,7 +49,7 @@ impl Certificates {
         match tokio::time::timeout(within, TlsAcceptor::from(server).accept(stream)).await {
             Ok(Ok(stream)) => Some(stream),
             Ok(Err(error)) => {
-                metrics::counter!("holdfast_tls_refused_total").increment(1);
+                TLS_REFUSED.counter(&[]).increment(1);
                 tracing::debug!(%peer, %error, "no TLS with a caller");
                 None
             }

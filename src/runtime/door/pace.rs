@@ -6,6 +6,7 @@
 //! fires: requests that come one after the other cost no timer each.
 
 use super::HttpLimits;
+use crate::meters::table::HTTP_TIMEOUTS;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -134,7 +135,7 @@ impl<S> Paced<S> {
 
 /// A connection was ended because something took too long.
 pub(super) fn count(what: &'static str) {
-    metrics::counter!("holdfast_http_timeouts_total", "what" => what).increment(1);
+    HTTP_TIMEOUTS.counter(&[what]).increment(1);
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Paced<S> {

@@ -3,6 +3,7 @@
 use super::certificates::Certificates;
 use super::pace::{Paced, UnderWay, Work};
 use super::{Doors, Endings, HttpLimits};
+use crate::meters::table::{HTTP_CONNECTIONS, HTTP_FULL};
 use crate::seldom::Seldom;
 use axum::body::{Body, HttpBody};
 use axum::extract::ConnectInfo;
@@ -142,14 +143,14 @@ struct Place {
 
 impl Place {
     fn of(permit: OwnedSemaphorePermit) -> Self {
-        metrics::gauge!("holdfast_http_connections").increment(1);
+        HTTP_CONNECTIONS.gauge(&[]).increment(1);
         Self { _permit: permit }
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        metrics::gauge!("holdfast_http_connections").decrement(1);
+        HTTP_CONNECTIONS.gauge(&[]).decrement(1);
     }
 }
 
@@ -159,7 +160,7 @@ async fn next(listener: &TcpListener, places: &Arc<Semaphore>) -> (TcpStream, So
         Ok(permit) => permit,
         Err(_) => {
             static FULL: Seldom = Seldom::unsaid();
-            metrics::counter!("holdfast_http_connections_full_total").increment(1);
+            HTTP_FULL.counter(&[]).increment(1);
             if let Some(left_out) = FULL.due() {
                 tracing::warn!(
                     left_out,

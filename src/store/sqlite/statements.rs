@@ -265,13 +265,14 @@ pub(super) const STATEMENTS: Statements = Statements {
         " AND attempts = 0"
     ),
     remove_stuck: concat!("DELETE FROM stuck_transfers WHERE transfer_id IN ", one_of!()),
-    standing: "SELECT t.currency, t.state, COUNT(*), \
-        SUM(t.amount >> 32) || ':' || SUM(t.amount & 4294967295), MIN(t.requested_at) \
-        FROM (SELECT id FROM transaction_status \
-            WHERE id > (SELECT position FROM reconciler_mark WHERE name = 'recent') \
-            UNION SELECT transfer_id FROM stuck_transfers) AS open \
-        CROSS JOIN transaction_status t ON t.id = open.id WHERE t.state IN (1, 2) \
-        GROUP BY t.currency, t.state ORDER BY t.currency, t.state",
+    standing: "SELECT currency, state, COUNT(*), \
+        SUM(amount >> 32) || ':' || SUM(amount & 4294967295), MIN(requested_at) \
+        FROM (SELECT t.currency, t.state, t.amount, t.requested_at FROM transaction_status t \
+            WHERE t.id > (SELECT position FROM reconciler_mark WHERE name = 'recent') \
+            UNION ALL SELECT t.currency, t.state, t.amount, t.requested_at FROM reconciler_mark k \
+            CROSS JOIN stuck_transfers s ON s.transfer_id <= k.position \
+            CROSS JOIN transaction_status t ON t.id = s.transfer_id WHERE k.name = 'recent') \
+        WHERE state IN (1, 2) GROUP BY currency, state ORDER BY currency, state",
 
     open_transfers: concat!(
         "SELECT s.attempts, s.since_at, s.next_at, ",

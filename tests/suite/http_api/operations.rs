@@ -39,7 +39,7 @@ async fn metrics_are_text() {
     let world = World::new().await;
     let answer = world.get("/metrics").await;
     assert_eq!(answer.header("content-type"), "text/plain; version=0.0.4; charset=utf-8");
-    assert_eq!(answer.body, b"holdfast_up 1\n");
+    assert_eq!(answer.body, b"holdfast_build_info 1\n");
 }
 
 #[tokio::test]

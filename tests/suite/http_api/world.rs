@@ -158,7 +158,7 @@ impl World {
                 assert!(!now.is_empty(), "a test that wants a panic empties the list");
                 async move { now }.boxed()
             }),
-            metrics: Arc::new(|| "holdfast_up 1\n".to_owned()),
+            metrics: Arc::new(|| "holdfast_build_info 1\n".to_owned()),
         };
         let app = router(Ingress::new(Arc::clone(&context)), extras, gate, limiter);
         Self { app, store, context, dependencies, dir }
