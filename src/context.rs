@@ -7,6 +7,7 @@ use crate::domain::{Currency, Shard};
 use crate::ease::Ease;
 use crate::random;
 use crate::store::Store;
+use crate::trace::Traces;
 use crate::turn::{Projections, Turns};
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,6 +33,8 @@ pub struct Context {
     pub projections: Projections,
     /// The comparison of the books, one shard after the other.
     pub ease: Ease,
+    /// Where spans go; nowhere unless somebody says otherwise.
+    pub traces: Traces,
 }
 
 impl Context {
@@ -49,6 +52,7 @@ impl Context {
             turns: Turns::new(Arc::clone(&store)),
             projections: Projections::new(Arc::clone(&store), cache.clone()),
             ease: Ease::default(),
+            traces: Traces::default(),
             store,
             broker,
             cache,

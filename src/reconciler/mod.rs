@@ -13,6 +13,7 @@ mod drift;
 pub mod recover;
 mod redrive;
 pub mod sight;
+mod traced;
 
 pub use decide::{Action, PivotLook, Surroundings, decide};
 

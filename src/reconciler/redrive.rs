@@ -2,6 +2,7 @@
 
 use super::decide::{Action, decide};
 use super::sight::Sight;
+use super::traced::driven;
 use crate::broker::{BrokerError, Producer, Record, envelope};
 use crate::cancel::{cancel_requested, refuse};
 use crate::context::Context;
@@ -11,6 +12,7 @@ use crate::random;
 use crate::roles::Role;
 use crate::stage::announce_ends;
 use crate::store::{ClaimKey, StoreError, StuckTransfer, TransferRecord};
+use crate::trace::TraceContext;
 use std::collections::HashMap;
 
 /// Transfers looked at in one round.
@@ -104,19 +106,27 @@ impl<'a> Round<'a> {
         let name = match action {
             Action::Leave | Action::Announce(_) => return Ok(stuck.attempts),
             Action::Emit(kind) => {
-                records.push(self.event(stuck, kind, request));
-                kind.as_str()
+                let mut record = self.event(stuck, kind, request);
+                let (traces, name) = (&self.context.traces, kind.as_str());
+                if let Some(trace) = driven(traces, self.shard, stuck, name) {
+                    envelope::set_traceparent(&mut record, trace.to_string());
+                }
+                records.push(record);
+                name
             }
             Action::Refuse => {
                 refuse(self.context, terms, Reason::HoldTimeout, None).await?;
+                driven(&self.context.traces, self.shard, stuck, "hold_timeout");
                 "hold_timeout"
             }
             Action::Cancel => {
                 cancel_requested(self.context, terms, Reason::Undeliverable, None).await?;
+                driven(&self.context.traces, self.shard, stuck, "undeliverable");
                 "undeliverable"
             }
         };
-        tracing::info!(transfer = %terms.id, state = stuck.row.state.as_str(), attempt = stuck.attempts + 1, action = name, "driven on");
+        let trace_id = TraceContext::of_transfer(terms.id).trace_id();
+        tracing::info!(transfer = %terms.id, %trace_id, state = stuck.row.state.as_str(), attempt = stuck.attempts + 1, action = name, "driven on");
         metrics::counter!("holdfast_reconciler_actions_total", "shard" => self.shard.to_string(), "action" => name).increment(1);
         Ok(stuck.attempts + 1)
     }

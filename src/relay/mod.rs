@@ -4,6 +4,8 @@
 //! outbox only once every record of theirs, and of the rows before them, is acknowledged. A crash
 //! publishes some of them twice; nothing is ever left out.
 
+mod traced;
+
 use crate::broker::envelope::{self, Verdict};
 use crate::broker::{BrokerError, Family, Producer, Record, Topic};
 use crate::context::Context;
@@ -12,12 +14,14 @@ use crate::domain::{AccountId, DeadReason, EventType, Partition, Shard};
 use crate::roles::Role;
 use crate::seldom::Seldom;
 use crate::store::{OutboxRow, StoreError};
+use crate::trace::TraceContext;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use traced::Publishing;
 
 /// Rows read at once; each holds the records of a group commit.
 const ROWS: u32 = 4;
@@ -183,11 +187,23 @@ impl Relay {
             }
         }
         let count = records.len() as u64;
+        let traced = Publishing::begin(&self.context.traces, self.shard, &mut records);
+        let sent = self.send_by_turn(producer, records).await;
+        traced.end(sent.is_ok());
+        sent?;
+        metrics::counter!("holdfast_outbox_records_total", "shard" => self.shard.to_string())
+            .increment(count);
+        Ok(())
+    }
+
+    async fn send_by_turn(
+        &self,
+        producer: &dyn Producer,
+        records: Vec<Record>,
+    ) -> Result<(), Broken> {
         for records in by_turn(records) {
             self.send_all(producer, records).await?;
         }
-        metrics::counter!("holdfast_outbox_records_total", "shard" => self.shard.to_string())
-            .increment(count);
         Ok(())
     }
 
@@ -202,7 +218,11 @@ impl Relay {
                 Err(BrokerError::Refused { index, detail }) => {
                     let source = records[index].key.parse::<AccountId>().ok();
                     let masked = source.map(|source| source.masked());
-                    tracing::error!(shard = %self.shard, masked, detail, "the broker never takes this record: to the dead letters");
+                    let headers = &records[index].headers;
+                    let transfer = envelope::transfer_in(headers).map(tracing::field::display);
+                    let trace = envelope::traceparent(headers).and_then(TraceContext::parse);
+                    let trace_id = trace.map(|trace| tracing::field::display(trace.trace_id()));
+                    tracing::error!(shard = %self.shard, masked, transfer, trace_id, detail, "the broker never takes this record: to the dead letters");
                     let at = records[index].timestamp;
                     let verdict = Verdict {
                         reason: DeadReason::TooLarge,
