@@ -12,4 +12,5 @@ mod privacy;
 pub mod program;
 mod recovery;
 mod serving;
+mod traces;
 mod usage;

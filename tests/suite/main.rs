@@ -3,6 +3,7 @@
 mod breakers;
 mod broker_contract;
 mod cli;
+mod collector;
 mod http_api;
 mod oidc;
 mod pipeline;
