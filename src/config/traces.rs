@@ -85,7 +85,7 @@ mod tests {
         for (env, named) in [
             (&[(ENDPOINT, "collector:4318")][..], ENDPOINT),
             (&[(ENDPOINT, "http://user:s3cret@collector")], ENDPOINT),
-            (&[(ENDPOINT, "http://collector/?key=s3cret")], ENDPOINT),
+            (&[(ENDPOINT, "http://collector/?tenant=a")], ENDPOINT),
             (&[(SAMPLE, "1.5")], SAMPLE),
             (&[(SAMPLE, "NaN")], SAMPLE),
             (&[(SAMPLE, "-0.1")], SAMPLE),

@@ -1,6 +1,6 @@
 //! A collector of traces: OTLP over HTTP, as the real ones take it.
 
-use crate::wait::eventually;
+use crate::wait::DEADLINE;
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::State;
@@ -14,6 +14,7 @@ use opentelemetry_proto::tonic::trace::v1::status::StatusCode as SpanStatus;
 use prost::Message;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 /// What arrived.
 #[derive(Clone, Default)]
@@ -69,13 +70,17 @@ impl Collector {
     pub async fn until(&self, trace: &str, edges: &[(&str, &str)]) -> Vec<Seen> {
         let expected: BTreeSet<(String, String)> =
             edges.iter().map(|(name, parent)| ((*name).to_owned(), (*parent).to_owned())).collect();
-        eventually(&format!("{expected:?} of trace {trace}"), || async {
-            expected.is_subset(&parents(&self.of(trace)))
-        })
-        .await;
-        let spans = self.of(trace);
-        assert_eq!(parents(&spans), expected, "{spans:#?}");
-        spans
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            let spans = self.of(trace);
+            let found = parents(&spans);
+            if expected.is_subset(&found) {
+                assert_eq!(found, expected, "{spans:#?}");
+                return spans;
+            }
+            assert!(Instant::now() < deadline, "{trace} has {found:?} and not {expected:?}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
     }
 }
 

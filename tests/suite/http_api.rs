@@ -9,5 +9,6 @@ mod outages;
 mod proposals;
 mod refusals;
 mod table;
+mod traces;
 mod transfers;
 mod world;
