@@ -67,7 +67,8 @@ impl<'a> Round<'a> {
             let attempts = match self.act(stuck, action, request, &mut records).await {
                 Ok(attempts) => attempts,
                 Err(error) => {
-                    tracing::info!(transfer = %id, %error, "a transfer that stands still is looked at later");
+                    let trace_id = TraceContext::of_transfer(id).trace_id();
+                    tracing::info!(transfer = %id, %trace_id, %error, "a transfer that stands still is looked at later");
                     stuck.attempts
                 }
             };

@@ -59,7 +59,7 @@ impl TraceContext {
     /// Of a new trace, which is among the `share` of all that are sampled or is not. The last 56
     /// bits of its id say which, so that whoever else samples by them decides alike.
     pub fn begin(share: f64) -> Self {
-        let trace = (u128::from(random::bits()) << 64 | u128::from(random::bits())).max(1);
+        let trace = ((u128::from(random::bits()) << 64) | u128::from(random::bits())).max(1);
         Self { trace: TraceId(trace), span: span_id(), sampled: falls(trace, share) }
     }
 

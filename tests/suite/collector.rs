@@ -65,6 +65,13 @@ impl Collector {
         self.all().into_iter().filter(|span| span.trace == trace).collect()
     }
 
+    /// The spans of a trace, once they are these and no others.
+    pub async fn exactly(&self, trace: &str, edges: &[(&str, &str)]) -> Vec<Seen> {
+        let spans = self.until(trace, edges).await;
+        assert_eq!(parents(&spans).len(), edges.len(), "{spans:#?}");
+        spans
+    }
+
     /// The spans of a trace, once these are among them: each with the name of its parent, or the id
     /// of one that was never sent.
     pub async fn until(&self, trace: &str, edges: &[(&str, &str)]) -> Vec<Seen> {
@@ -75,7 +82,6 @@ impl Collector {
             let spans = self.of(trace);
             let found = parents(&spans);
             if expected.is_subset(&found) {
-                assert_eq!(found, expected, "{spans:#?}");
                 return spans;
             }
             assert!(Instant::now() < deadline, "{trace} has {found:?} and not {expected:?}");

@@ -75,12 +75,12 @@ async fn told(address: &str, collector: &Collector) {
         ("project", "credit"),
         ("project", "commit"),
     ];
-    let spans = collector.until(FOLLOWED, &edges).await;
+    let spans = collector.exactly(FOLLOWED, &edges).await;
     stages_are_described(&spans, &paid);
     batches_are_linked(&spans, collector).await;
 
     // No row changed that could be projected.
-    let spans = collector.until(REJECTED, &[("hold", CALLER)]).await;
+    let spans = collector.exactly(REJECTED, &[("hold", CALLER)]).await;
     let hold = named(&spans, "hold");
     assert_eq!(hold.attributes["holdfast.outcome"], "rejected");
     assert_eq!(hold.attributes["holdfast.reason"], "insufficient_funds");

@@ -4,6 +4,7 @@ use super::backend::Backend;
 use super::cluster::Cluster;
 use super::process::request;
 use crate::collector::Collector;
+use crate::log::Log;
 use holdfast::domain::TransferId;
 use holdfast::ingress::TransferRequest;
 use holdfast::roles::Role;
@@ -40,14 +41,14 @@ async fn what_is_let_go_and_driven_on_is_followed_though_the_head_was_not_sample
     let asked = TransferRequest { traceparent, ..request(&alice, &bob, 10) };
     let id: TransferId = others.submit(&asked).await.transfer.row.terms.id;
 
-    let spans = collector.until(TRACE, &[("credit", CALLER)]).await;
+    let spans = collector.exactly(TRACE, &[("credit", CALLER)]).await;
     assert_eq!(spans[0].attributes["holdfast.outcome"], "let_go", "{spans:#?}");
     assert_eq!(spans[0].attributes["error.type"], "let_go");
     assert!(spans[0].failed);
     creditor.shard(1).down(false);
     cluster.assert_committed(id).await;
 
-    // The event that drives it on carries no row to project.
+    // The event that drives it on carries no row to project. Its end may be announced once more.
     let own = id.hex();
     let edges = [
         ("drive", ""),
@@ -63,5 +64,27 @@ async fn what_is_let_go_and_driven_on_is_followed_though_the_head_was_not_sample
     let driven = |span: &&crate::collector::Seen| span.attributes["holdfast.attempt"] != "1";
     let credit = spans.iter().filter(|span| span.name == "credit");
     assert!(credit.into_iter().all(|span| driven(&span)), "{spans:#?}");
+    cluster.finish([creditor, others]).await;
+}
+
+/// On one thread, whose log is kept; traces are off.
+#[tokio::test]
+async fn lines_about_a_transfer_that_is_driven_on_name_it_and_its_trace() {
+    let cluster = Cluster::new(Backend::Embedded).await;
+    let log = Log::keep();
+    let (creditor, others) = (cluster.process(), cluster.process());
+    creditor.start(&[Role::Credit]);
+    others.start_all_but(&[Role::Credit]);
+    let (alice, bob) = (cluster.account(0, 1000).await, cluster.account(1, 0).await);
+    creditor.shard(1).down(true);
+    let id = others.transfer(&alice, &bob, 10).await;
+    cluster.until_hold_is_known(id).await;
+    creditor.caught_up(&[Role::Credit]).await;
+    creditor.shard(1).down(false);
+    cluster.assert_committed(id).await;
+    let lines = log.lines();
+    let line = lines.iter().find(|line| line["message"] == "driven on");
+    let line = line.unwrap_or_else(|| panic!("{lines:#?}"));
+    assert_eq!((&line["transfer"], &line["trace_id"]), (&id.to_string().into(), &id.hex().into()));
     cluster.finish([creditor, others]).await;
 }
