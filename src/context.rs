@@ -9,6 +9,7 @@ use crate::meters::Money;
 use crate::pauses::Pauses;
 use crate::random;
 use crate::store::Store;
+use crate::trace::Traces;
 use crate::turn::{Projections, Turns};
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,6 +39,8 @@ pub struct Context {
     pub money: Arc<Money>,
     /// The comparison of the books, one shard after the other.
     pub ease: Ease,
+    /// Where spans go; nowhere unless somebody says otherwise.
+    pub traces: Traces,
 }
 
 impl Context {
@@ -58,6 +61,7 @@ impl Context {
             projections: Projections::new(Arc::clone(&store), cache.clone()),
             pauses: Pauses::default(),
             ease: Ease::default(),
+            traces: Traces::default(),
             store,
             broker,
             cache,

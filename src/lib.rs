@@ -37,5 +37,6 @@ pub mod stage;
 pub mod store;
 pub mod telemetry;
 pub mod tls;
+pub mod trace;
 pub mod turn;
 pub mod worker;

@@ -17,6 +17,7 @@ const DEAD_VALUE_LIMIT: usize = 128 * 1024;
 /// Bytes that a dead letter keeps of each text that a stranger may have written: key, `ce_id`, and
 /// the words about what is wrong.
 const DEAD_TEXT_LIMIT: usize = 1024;
+const TRACEPARENT: &str = "traceparent";
 /// Bytes of a trace context: its standard form has 55.
 const TRACEPARENT_LIMIT: usize = 128;
 
@@ -31,8 +32,7 @@ pub fn record(event: &Event, map: &ShardMap) -> Record {
         header("ce_time", event.at.to_string()),
         header("content-type", "application/json"),
     ];
-    headers
-        .extend(event.traceparent.as_ref().map(|trace| header("traceparent", trace.to_string())));
+    headers.extend(event.traceparent.as_ref().map(|trace| header(TRACEPARENT, trace.to_string())));
     Record {
         topic: Topic::of(event.kind, map.shard_of_slot(slot)),
         partition: map.partition_of_slot(slot),
@@ -46,12 +46,20 @@ pub fn record(event: &Event, map: &ShardMap) -> Record {
 /// The event that a record announces, with its trace context.
 pub fn event(delivered: &Delivered) -> Result<Event, EventError> {
     let mut event = Event::decode(&delivered.value)?;
-    event.traceparent = delivered
-        .headers
-        .iter()
-        .find(|(name, value)| name == "traceparent" && value.len() <= TRACEPARENT_LIMIT)
-        .map(|(_, value)| value.as_str().into());
+    event.traceparent = traceparent(&delivered.headers).map(Into::into);
     Ok(event)
+}
+
+/// The trace context among a record's headers.
+pub fn traceparent(headers: &[Header]) -> Option<&str> {
+    let is = |(name, value): &&Header| name == TRACEPARENT && value.len() <= TRACEPARENT_LIMIT;
+    headers.iter().find(is).map(|(_, value)| value.as_str())
+}
+
+/// Has whoever reads a record go on from this trace context.
+pub fn set_traceparent(record: &mut Record, context: String) {
+    record.headers.retain(|(name, _)| name != TRACEPARENT);
+    record.headers.push(header(TRACEPARENT, context));
 }
 
 /// Why a record is given up, by whom and when.
@@ -161,7 +169,7 @@ fn ce_id(headers: &[Header]) -> &str {
 }
 
 /// The transfer that a record's `ce_id` names: found even where the value cannot be read.
-fn transfer_in(headers: &[Header]) -> Option<TransferId> {
+pub fn transfer_in(headers: &[Header]) -> Option<TransferId> {
     ce_id(headers).split('/').next()?.parse().ok()
 }
 

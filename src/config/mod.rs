@@ -11,6 +11,7 @@ mod reader;
 mod settings;
 #[cfg(test)]
 mod tests;
+mod traces;
 mod vault;
 
 pub use access::Access;
@@ -24,6 +25,7 @@ use crate::domain::Shard;
 use crate::roles::Role;
 use crate::sealing::MasterKeys;
 use crate::tls::TlsFiles;
+use crate::trace::TraceSettings;
 use reader::Reader;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -53,6 +55,8 @@ pub struct Config {
     pub access: Access,
     /// Form of the log; none for what suits stderr.
     pub log: Option<LogFormat>,
+    /// Where traces go; none where they are off.
+    pub traces: Option<TraceSettings>,
     /// Times and bounds of the pipeline.
     pub policy: Policy,
     /// How long to wait for services at the start.
@@ -200,6 +204,7 @@ fn read(reader: &mut Reader) -> Config {
         data: reader.get("data", parse::any::<PathBuf>),
         access: access::read(reader),
         log: reader.get_optional("log", parse::any::<LogFormat>),
+        traces: traces::read(reader),
         policy: read_policy(reader),
         start_timeout: reader.get("start_timeout", parse::duration(ZERO..=DAY)),
         stop_timeout: reader.get("stop_timeout", parse::duration(SECOND..=MINUTE * 10)),

@@ -189,6 +189,27 @@ pub const SETTINGS: &[Setting] = &[
         "Form of the log, which goes to stderr: pretty on a terminal and json elsewhere, where unset. RUST_LOG filters it.",
     ),
     setting(
+        "otlp_endpoint",
+        None,
+        "a URL such as http://collector:4318, without credentials",
+        "The OpenTelemetry collector that is sent traces, by OTLP over HTTP; `/v1/traces` is added to its path. No traces are made where it is unset.",
+    ),
+    secret(
+        Secrecy::Whole,
+        setting(
+            "otlp_headers",
+            None,
+            "name=value pairs of HTTP headers, comma-separated, such as authorization=Bearer abc",
+            "Sent to the collector with every request; beyond this machine only over https.",
+        ),
+    ),
+    setting(
+        "trace_sample",
+        Some("0.01"),
+        "a number from 0 to 1, such as 0.01",
+        "The share of requests that begin a trace and are followed; where a caller sent a `traceparent`, its flag decides. What ends badly is exported whatever this says.",
+    ),
+    setting(
         "hold_timeout",
         Some("5m"),
         "a duration from 1s to 30d, such as 5m",

@@ -5,6 +5,7 @@ use super::decide::{Asked, Decided, Keyed, Verdict, decide, same};
 use super::pressure::Pressure;
 use super::queue::{Answer, Entrance, Queue, Waiting, queue, refused};
 use super::request::{Refusal, Submitted};
+use super::traced::Accepting;
 use crate::broker::{Record, envelope};
 use crate::context::Context;
 use crate::crash::{self, Place};
@@ -57,7 +58,8 @@ struct Lane {
 
 impl Lane {
     async fn run(mut self, mut queue: Queue) {
-        while let Some(batch) = queue.collect().await {
+        while let Some(mut batch) = queue.collect().await {
+            let traced = Accepting::begin(&self.context.traces, self.shard, &mut batch);
             let (asked, answers): (Vec<_>, Vec<_>) = batch.into_iter().map(Waiting::taken).unzip();
             self.size.record(asked.len() as f64);
             let began = Instant::now();
@@ -66,6 +68,9 @@ impl Lane {
                 results = self.commit(asked) => results,
                 never = queue.refuse_late() => match never {},
             };
+            if let Some(traced) = traced {
+                traced.end(&results);
+            }
             for (answer, result) in answers.into_iter().zip(results) {
                 // The caller may have gone; what was accepted stays accepted.
                 let _ = answer.send(result);

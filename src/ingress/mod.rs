@@ -19,6 +19,7 @@ mod refused;
 mod request;
 mod reverse;
 mod submit;
+mod traced;
 mod velocity;
 mod wait;
 

@@ -39,6 +39,16 @@ impl Waiting {
         (self.asked, self.answer)
     }
 
+    /// Since when it waits.
+    pub(super) fn since(&self) -> Instant {
+        self.since
+    }
+
+    /// The trace context that its event will have.
+    pub(super) fn traceparent(&mut self) -> &mut Option<Arc<str>> {
+        &mut self.asked.request.traceparent
+    }
+
     fn late_at(&self) -> Instant {
         self.since + LONGEST
     }

@@ -45,6 +45,7 @@ const CODE: Label = label("code", Codes);
 const WHY: Label = label("why", Listed(|| vec!["behind", "full", "waited"]));
 const AWAITED: Label = label("what", Listed(|| vec!["handshake", "head", "answer", "idle"]));
 const DEPENDENCY: Label = label("dependency", Dependencies);
+const UNSEEN: Label = label("why", Listed(|| vec!["no_room", "not_sent", "refused"]));
 const MODE: Label = label("mode", Listed(|| vec!["pause", "drain"]));
 const TO: Label = label("to", Listed(|| vec!["closed", "half_open", "open"]));
 const VERSION: Label = label("version", Version);
@@ -319,6 +320,9 @@ table! {
         CACHE_ERRORS = look("by rate: Redis",
             counter("holdfast_cache_errors_total", &[],
             "Balances that could not be written to Redis."));
+        SPANS_DROPPED = look("at all: spans that nobody will see, for there was no room in the queue, or the collector is away or refuses them",
+            counter("holdfast_trace_spans_dropped_total", &[UNSEEN],
+            "Spans that were not taken by the collector, by why."));
         BUILD = gauge("holdfast_build_info", &[VERSION], "1, for the release that runs.");
     }
 }

@@ -7,6 +7,7 @@ use crate::context::Context;
 use crate::domain::{Reason, Shard, State};
 use crate::roles::Role;
 use crate::store::StoreError;
+use crate::trace::TraceContext;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -70,7 +71,9 @@ async fn settle(context: &Context, shard: Shard, delivered: &Delivered) -> Resul
     for record in context.store.transfer_records(shard, &[id]).await? {
         if record.row.state == State::Requested {
             cancel_requested(context, &record.row.terms, Reason::Undeliverable, None).await?;
-            tracing::warn!(transfer = %id, reason = letter.reason, "cancelled: its event is in the dead letters");
+            let given = envelope::traceparent(&delivered.headers).and_then(TraceContext::parse);
+            let trace_id = given.unwrap_or_else(|| TraceContext::of_transfer(id)).trace_id();
+            tracing::warn!(transfer = %id, %trace_id, reason = letter.reason, "cancelled: its event is in the dead letters");
         }
     }
     Ok(())

@@ -14,6 +14,7 @@ mod measure;
 pub mod recover;
 mod redrive;
 pub mod sight;
+mod traced;
 
 pub use decide::{Action, PivotLook, Surroundings, decide};
 

@@ -2,6 +2,7 @@
 
 use super::decide::{Action, decide};
 use super::sight::Sight;
+use super::traced::driven;
 use crate::broker::{BrokerError, Producer, Record, envelope};
 use crate::cancel::{cancel_requested, refuse};
 use crate::context::Context;
@@ -15,6 +16,7 @@ use crate::random;
 use crate::roles::Role;
 use crate::stage::announce_ends;
 use crate::store::{ClaimKey, StoreError, StuckTransfer, TransferRecord};
+use crate::trace::TraceContext;
 use std::collections::{HashMap, HashSet};
 
 /// Transfers looked at in one round.
@@ -73,7 +75,8 @@ impl<'a> Round<'a> {
             let attempts = match self.act(stuck, action, request, &mut records).await {
                 Ok(attempts) => attempts,
                 Err(error) => {
-                    tracing::info!(transfer = %id, %error, "a transfer that stands still is looked at later");
+                    let trace_id = TraceContext::of_transfer(id).trace_id();
+                    tracing::info!(transfer = %id, %trace_id, %error, "a transfer that stands still is looked at later");
                     stuck.attempts
                 }
             };
@@ -135,19 +138,27 @@ impl<'a> Round<'a> {
         let name = match action {
             Action::Leave | Action::Announce(_) => return Ok(stuck.attempts),
             Action::Emit(kind) => {
-                records.push(self.event(stuck, kind, request));
-                kind.as_str()
+                let mut record = self.event(stuck, kind, request);
+                let (traces, name) = (&self.context.traces, kind.as_str());
+                if let Some(trace) = driven(traces, self.shard, stuck, name) {
+                    envelope::set_traceparent(&mut record, trace.to_string());
+                }
+                records.push(record);
+                name
             }
             Action::Refuse => {
                 refuse(self.context, terms, Reason::HoldTimeout, None).await?;
+                driven(&self.context.traces, self.shard, stuck, "hold_timeout");
                 "hold_timeout"
             }
             Action::Cancel => {
                 cancel_requested(self.context, terms, Reason::Undeliverable, None).await?;
+                driven(&self.context.traces, self.shard, stuck, "undeliverable");
                 "undeliverable"
             }
         };
-        tracing::info!(transfer = %terms.id, state = stuck.row.state.as_str(), attempt = stuck.attempts + 1, action = name, "driven on");
+        let trace_id = TraceContext::of_transfer(terms.id).trace_id();
+        tracing::info!(transfer = %terms.id, %trace_id, state = stuck.row.state.as_str(), attempt = stuck.attempts + 1, action = name, "driven on");
         ACTIONS.counter(&[&self.shard.to_string(), name]).increment(1);
         Ok(stuck.attempts + 1)
     }

@@ -4,6 +4,8 @@
 //! outbox only once every record of theirs, and of the rows before them, is acknowledged. A crash
 //! publishes some of them twice; nothing is ever left out.
 
+mod traced;
+
 use crate::broker::envelope::{self, Verdict};
 use crate::broker::{BrokerError, Family, Producer, Record, Topic};
 use crate::context::Context;
@@ -14,12 +16,14 @@ use crate::meters::{Counter, Histogram, dead_letter};
 use crate::roles::Role;
 use crate::seldom::Seldom;
 use crate::store::{OutboxRow, StoreError};
+use crate::trace::TraceContext;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use traced::Publishing;
 
 /// Rows read at once; each holds the records of a group commit.
 const ROWS: u32 = 4;
@@ -214,12 +218,24 @@ impl Relay {
             }
         }
         let (count, began) = (records.len(), Instant::now());
-        for records in by_turn(records) {
-            self.send_all(producer, records).await?;
-        }
+        let traced = Publishing::begin(&self.context.traces, self.shard, &mut records);
+        let sent = self.send_by_turn(producer, records).await;
+        traced.end(sent.is_ok());
+        sent?;
         self.meter.records.increment(count as u64);
         self.meter.batch.record(count as f64);
         self.meter.seconds.record(began.elapsed());
+        Ok(())
+    }
+
+    async fn send_by_turn(
+        &self,
+        producer: &dyn Producer,
+        records: Vec<Record>,
+    ) -> Result<(), Broken> {
+        for records in by_turn(records) {
+            self.send_all(producer, records).await?;
+        }
         Ok(())
     }
 
@@ -234,7 +250,11 @@ impl Relay {
                 Err(BrokerError::Refused { index, detail }) => {
                     let source = records[index].key.parse::<AccountId>().ok();
                     let masked = source.map(|source| source.masked());
-                    tracing::error!(shard = %self.shard, masked, detail, "the broker never takes this record: to the dead letters");
+                    let headers = &records[index].headers;
+                    let transfer = envelope::transfer_in(headers).map(tracing::field::display);
+                    let trace = envelope::traceparent(headers).and_then(TraceContext::parse);
+                    let trace_id = trace.map(|trace| tracing::field::display(trace.trace_id()));
+                    tracing::error!(shard = %self.shard, masked, transfer, trace_id, detail, "the broker never takes this record: to the dead letters");
                     let at = records[index].timestamp;
                     let verdict = Verdict {
                         reason: DeadReason::TooLarge,

@@ -16,6 +16,7 @@ use crate::limits::Limiter;
 use crate::roles::Role;
 use crate::store::Store;
 use crate::telemetry::Metrics;
+use crate::trace::{Exporting, Resource, Traces};
 use anyhow::bail;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -46,7 +47,8 @@ pub async fn serve(config: &Config) -> anyhow::Result<()> {
     };
     refuse_unrecovered(&*backend.store).await?;
     let gate = gate(&config.access, &backend.store)?;
-    let mut process = Process::new(backend, config, condition, waiting, door);
+    let traces = traces(config)?;
+    let mut process = Process::new(backend, config, condition, waiting, door, traces);
     process.learn_pauses().await;
     process.let_in(extras, gate, &config.access);
     process.run(stop, config).await
@@ -70,7 +72,8 @@ pub async fn dev(
     let everything = Config { roles: Role::ALL.to_vec(), shards: None, ..config.clone() };
     let waiting = Waiting::until(config.start_timeout, condition.clone());
     let gate = gate(&config.access, &backend.store)?;
-    let mut process = Process::new(backend, &everything, condition, waiting, Some(door));
+    let traces = traces(&everything)?;
+    let mut process = Process::new(backend, &everything, condition, waiting, Some(door), traces);
     process.learn_pauses().await;
     process.let_in(extras, gate, &config.access);
     greet(scheme, address);
@@ -106,6 +109,15 @@ fn extras(condition: &Condition) -> anyhow::Result<HttpExtras> {
     Ok(HttpExtras { readiness: condition.readiness(), metrics })
 }
 
+/// Where spans go, and the task that sends them, where they go anywhere.
+fn traces(config: &Config) -> anyhow::Result<(Traces, Option<Exporting>)> {
+    let Some(settings) = &config.traces else { return Ok((Traces::default(), None)) };
+    let roles: Vec<&str> = config.roles.iter().map(|role| role.as_str()).collect();
+    let resource = Resource { instance: config.policy.instance.clone(), roles: roles.join(",") };
+    let (traces, exporting) = Traces::start(settings, &resource)?;
+    Ok((traces, Some(exporting)))
+}
+
 /// Who is let in, by the configuration.
 fn gate(access: &Access, store: &Arc<dyn Store>) -> anyhow::Result<Gate> {
     if access.open {
@@ -129,6 +141,7 @@ struct Process {
     /// Once the API is served.
     ingress: Option<Ingress>,
     supervisor: Supervisor,
+    exporting: Option<Exporting>,
 }
 
 impl Process {
@@ -138,14 +151,16 @@ impl Process {
         condition: Condition,
         waiting: Waiting,
         door: Option<Door>,
+        (traces, exporting): (Traces, Option<Exporting>),
     ) -> Self {
         let services = backend.services;
-        let context = Arc::new(backend.into_context(config.policy.clone()));
+        let context = Context { traces, ..backend.into_context(config.policy.clone()) };
+        let context = Arc::new(context);
         let all = || context.store.map().all_shards().collect();
         let shards = config.shards.clone().unwrap_or_else(all);
         let needs = Needs { roles: config.roles.clone(), shards, services };
         let supervisor = Supervisor::new();
-        Self { context, needs, condition, waiting, door, ingress: None, supervisor }
+        Self { context, needs, condition, waiting, door, ingress: None, supervisor, exporting }
     }
 
     /// Nothing is begun before it is known what operators have stopped.
@@ -237,6 +252,11 @@ impl Process {
         let left = tokio::time::timeout_at(deadline, self.context.broker.left());
         if left.await.is_err() {
             tracing::warn!("some consumers have not left their groups in time");
+        }
+        if let Some(exporting) = self.exporting.take()
+            && tokio::time::timeout_at(deadline, exporting.finish()).await.is_err()
+        {
+            tracing::warn!("the last spans of traces were not sent in time");
         }
         ended
     }

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 /// An event in a lane.
 pub struct Entered {
-    input: Box<Input>,
+    pub input: Box<Input>,
     pub delivered: Delivered,
     pub since: Instant,
 }
@@ -24,7 +24,11 @@ impl Entered {
 pub struct Batch {
     pub inputs: Arc<Vec<Input>>,
     pub delivered: Vec<Delivered>,
+    /// When each event was taken from the broker.
+    pub taken: Vec<Instant>,
     pub copies: Vec<Position>,
+    /// When the batch was made.
+    pub began: Instant,
 }
 
 impl Batch {
@@ -40,7 +44,8 @@ impl Batch {
 pub fn take_batch(waiting: &mut VecDeque<Entered>, most: usize, once: bool) -> Batch {
     let mut places: HashMap<TransferId, usize> = HashMap::new();
     let mut inputs = Vec::<Input>::with_capacity(most.min(waiting.len()));
-    let (mut delivered, mut copies) = (Vec::with_capacity(inputs.capacity()), Vec::new());
+    let mut delivered = Vec::with_capacity(inputs.capacity());
+    let (mut taken, mut copies) = (Vec::with_capacity(inputs.capacity()), Vec::new());
     while inputs.len() < most {
         let Some(next) = waiting.pop_front() else { break };
         let event = &next.input.event;
@@ -59,10 +64,11 @@ pub fn take_batch(waiting: &mut VecDeque<Entered>, most: usize, once: bool) -> B
                 }
                 inputs.push(*next.input);
                 delivered.push(next.delivered);
+                taken.push(next.since);
             }
         }
     }
-    Batch { inputs: Arc::new(inputs), delivered, copies }
+    Batch { inputs: Arc::new(inputs), delivered, taken, copies, began: Instant::now() }
 }
 
 #[cfg(test)]

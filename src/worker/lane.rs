@@ -1,6 +1,7 @@
 //! One lane: the events that write to one shard, one transaction at a time.
 
 use super::batch::{Batch, Entered, take_batch};
+use super::traced::{Spans, Stage};
 use super::{Report, Step};
 use crate::broker::envelope::{self, Verdict};
 use crate::broker::{Position, Producer, Record};
@@ -11,6 +12,7 @@ use crate::meters::StageMeter;
 use crate::quarantine::quarantine;
 use crate::seldom::Seldom;
 use crate::store::{Constraint, StoreError, Tx, Work, transact};
+use crate::trace::TraceContext;
 use async_trait::async_trait;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -23,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// A shard may keep a batch waiting so many times as long while it answers others.
 const PATIENCE: u32 = 5;
+const AWAY: &str = "the shard does not answer";
 
 /// What all lanes of a worker share.
 #[derive(Clone)]
@@ -161,7 +164,7 @@ impl LaneTask {
         if let Some(left_out) = self.let_go.due() {
             tracing::warn!(role = %self.shared.step.role(), shard = %self.shard, transfers = batch.inputs.len(), left_out, "a shard does not answer in time; its transfers are let go and driven again later");
         }
-        self.let_go(batch.positions());
+        self.let_go_all(&batch);
         self.outlast(batch, applied).await;
     }
 
@@ -193,6 +196,7 @@ impl LaneTask {
                 () = tokio::time::sleep_until(oldest.unwrap_or_else(Instant::now)), if oldest.is_some() => {
                     let now = Instant::now();
                     let late = self.waiting.iter().take_while(|entered| entered.since + bound <= now).count();
+                    self.waiting.iter().take(late).for_each(|entered| self.trace_let_go(entered));
                     let gone = self.waiting.drain(..late).map(|entered| entered.delivered.position).collect();
                     self.let_go(gone);
                 }
@@ -203,6 +207,29 @@ impl LaneTask {
             self.away = false;
             self.shared.announce(self.records(&batch, &outcomes), Vec::new());
         }
+    }
+
+    /// Whoever follows one of them sees that it ends here for now.
+    fn let_go_all(&self, batch: &Batch) {
+        let gone = Outcome::LetGo(AWAY);
+        if let Some(mut spans) = Spans::of(&self.shared, self.shard, batch) {
+            for index in 0..batch.inputs.len() {
+                spans.event(index, &gone);
+            }
+            spans.end();
+        }
+        self.let_go(batch.positions());
+    }
+
+    fn trace_let_go(&self, entered: &Entered) {
+        let stage = Stage {
+            role: self.shared.step.role(),
+            lane: self.shard,
+            event: &entered.input.event,
+            position: entered.delivered.position,
+            taken: entered.since,
+        };
+        stage.span(&self.shared.context.traces, &Outcome::LetGo(AWAY), None);
     }
 
     fn let_go(&self, positions: Vec<Position>) {
@@ -227,7 +254,7 @@ impl LaneTask {
                 if let Some(left_out) = self.let_go.due() {
                     tracing::warn!(%error, left_out, "a batch is let go and driven again later");
                 }
-                self.let_go(batch.positions());
+                self.let_go_all(&batch);
             }
         }
     }
@@ -237,9 +264,15 @@ impl LaneTask {
     async fn isolate(&self, batch: Batch, error: &StoreError) {
         tracing::error!(%error, transfers = batch.inputs.len(), "an invariant is violated; looking for the event");
         self.shared.report(Report::Done(batch.copies));
-        for (input, delivered) in batch.inputs.iter().zip(batch.delivered) {
-            let inputs = Arc::new(vec![input.clone()]);
-            let alone = Batch { inputs, delivered: vec![delivered], copies: Vec::new() };
+        let events = batch.inputs.iter().zip(batch.delivered).zip(batch.taken);
+        for ((input, delivered), taken) in events {
+            let alone = Batch {
+                inputs: Arc::new(vec![input.clone()]),
+                delivered: vec![delivered],
+                taken: vec![taken],
+                copies: Vec::new(),
+                began: Instant::now(),
+            };
             let applied = self.apply(&alone.inputs, true, &CancellationToken::new()).await;
             let result = joined(self.shard, applied);
             let outcomes = match result {
@@ -258,7 +291,7 @@ impl LaneTask {
                 Err(error @ StoreError::Identity { .. }) => {
                     self.shared.report(Report::Identity(error));
                 }
-                Err(_) => self.let_go(position),
+                Err(_) => self.let_go_all(&alone),
             }
         }
     }
@@ -276,30 +309,47 @@ impl LaneTask {
         let map = self.shared.context.store.map();
         let mut records = Vec::with_capacity(outcomes.len());
         let mut counts: BTreeMap<&'static str, usize> = BTreeMap::new();
-        for ((input, delivered), outcome) in batch.inputs.iter().zip(&batch.delivered).zip(outcomes)
-        {
+        let mut spans = Spans::of(&self.shared, self.shard, batch);
+        let events = batch.inputs.iter().zip(&batch.delivered).zip(outcomes);
+        for (index, ((input, delivered), outcome)) in events.enumerate() {
+            let trace = spans.as_mut().and_then(|spans| spans.event(index, outcome));
+            let goes_on = |mut record: Record| {
+                if let Some(trace) = trace {
+                    envelope::set_traceparent(&mut record, trace.to_string());
+                }
+                record
+            };
             let counted = match outcome {
                 Outcome::Emit(event) => {
-                    records.push(envelope::record(event, map));
+                    records.push(goes_on(envelope::record(event, map)));
                     self.meter.through(event.at.since(delivered.timestamp));
                     event.kind.as_str()
                 }
                 Outcome::Done => "done",
                 Outcome::LetGo(why) => {
-                    tracing::info!(transfer = %input.event.terms.id, why, "let go");
+                    let trace_id = TraceContext::of(&input.event).trace_id();
+                    tracing::info!(transfer = %input.event.terms.id, %trace_id, why, "let go");
                     "let_go"
                 }
                 Outcome::Dead { reason, detail } => {
-                    tracing::error!(transfer = %input.event.terms.id, reason = reason.as_str(), detail, "to the dead letters");
+                    let trace_id = TraceContext::of(&input.event).trace_id();
+                    tracing::error!(transfer = %input.event.terms.id, %trace_id, reason = reason.as_str(), detail, "to the dead letters");
                     let role = self.shared.step.role();
                     let verdict =
                         Verdict { reason: *reason, detail, role, at: delivered.timestamp };
-                    records.push(envelope::dead_letter(delivered, &verdict));
+                    let mut letter = envelope::dead_letter(delivered, &verdict);
+                    if let Some(given) = &input.event.traceparent {
+                        envelope::set_traceparent(&mut letter, given.to_string());
+                    }
+                    records.push(goes_on(letter));
                     self.meter.dead(*reason);
                     "dead"
                 }
             };
             *counts.entry(counted).or_default() += 1;
+        }
+        if let Some(spans) = spans {
+            spans.end();
         }
         counts.into_iter().for_each(|(outcome, events)| self.meter.outcome(outcome, events));
         records

@@ -12,6 +12,7 @@
 mod batch;
 mod intake;
 mod lane;
+mod traced;
 mod tracker;
 
 use crate::broker::{BrokerError, Consumer, Delivered, Group, Incoming, Position, Producer, Topic};

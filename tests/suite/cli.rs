@@ -14,4 +14,5 @@ mod privacy;
 pub mod program;
 mod recovery;
 mod serving;
+mod traces;
 mod usage;

@@ -10,5 +10,6 @@ mod proposals;
 mod refusals;
 mod sealing;
 mod table;
+mod traces;
 mod transfers;
 mod world;

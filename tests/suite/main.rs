@@ -3,7 +3,9 @@
 mod breakers;
 mod broker_contract;
 mod cli;
+mod collector;
 mod http_api;
+mod log;
 mod oidc;
 mod pipeline;
 #[allow(dead_code, reason = "tests/faults uses the rest")]

@@ -4,6 +4,7 @@ use super::headers;
 use super::params::Params;
 use super::problem::{Code, Place, Problem};
 use crate::domain::{AccountId, ProposalId, TransferId};
+use crate::trace::{TraceContext, Traces};
 use axum::body::{Body, HttpBody};
 use axum::extract::{FromRequest, FromRequestParts, Path, Request};
 use axum::http::header::EXPECT;
@@ -30,17 +31,21 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 pub struct Call {
     /// In the answer's `X-Request-Id`.
     pub request_id: Arc<str>,
-    /// W3C trace context.
+    /// W3C trace context, of which the request's span is a part.
     pub traceparent: Arc<str>,
+    /// The same, read.
+    pub trace: TraceContext,
+    /// The caller's, where there is one.
+    pub caller: Option<TraceContext>,
 }
 
 impl Call {
     /// From the headers of a request, or minted.
-    pub fn of(headers: &HeaderMap) -> Self {
-        Self {
-            request_id: headers::request_id(headers),
-            traceparent: headers::traceparent(headers),
-        }
+    pub fn of(headers: &HeaderMap, traces: &Traces) -> Self {
+        let caller = headers::traceparent(headers);
+        let trace = traces.enter(caller);
+        let request_id = headers::request_id(headers);
+        Self { request_id, traceparent: trace.to_string().into(), trace, caller }
     }
 }
 
@@ -49,7 +54,7 @@ impl<S: Sync> FromRequestParts<S> for Call {
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Infallible> {
         let call = parts.extensions.get::<Self>().cloned();
-        Ok(call.unwrap_or_else(|| Self::of(&parts.headers)))
+        Ok(call.unwrap_or_else(|| Self::of(&parts.headers, &Traces::default())))
     }
 }
 

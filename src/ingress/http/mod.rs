@@ -41,6 +41,7 @@ pub use transfer_body::{Caller, Shape, transfer as read_transfer};
 use super::Ingress;
 use crate::access::Gate;
 use crate::limits::Limiter;
+use crate::trace::Traces;
 use axum::Router;
 use axum::extract::FromRef;
 use axum::middleware::from_fn_with_state;
@@ -106,13 +107,14 @@ pub fn router(
     permissions::describe(&mut openapi);
     described::describe(&mut openapi);
     openapi.extensions = Some(Extensions::builder().add("x-error-codes", error_codes()).build());
+    let edge = Edge::new(ingress.context().traces.clone());
     let document = openapi.to_json().expect("the description is made of strings and numbers");
     routes
         .route("/v1/accounts/batch", accounts::named_batch())
         .fallback(unknown_path)
         .method_not_allowed_fallback(unknown_method)
         .layer(from_fn_with_state(Guard::new(gate, limiter, ingress.clone()), guard::guard))
-        .layer(from_fn_with_state(Edge::new(), observe::observe))
+        .layer(from_fn_with_state(edge, observe::observe))
         .with_state(Api { ingress, extras, document: document.into() })
 }
 
@@ -131,10 +133,11 @@ pub fn probes(extras: HttpExtras, expected: bool) -> Router {
         true => probes.split_for_parts(),
         false => probes.merge(operations::metrics_route()).split_for_parts(),
     };
+    let edge = Edge::new(Traces::default());
     let routes = if expected { routes.fallback(not_yet) } else { routes.fallback(unknown_path) };
     routes
         .method_not_allowed_fallback(unknown_method)
-        .layer(from_fn_with_state(Edge::new(), observe::observe))
+        .layer(from_fn_with_state(edge, observe::observe))
         .with_state(extras)
 }
 

@@ -40,6 +40,10 @@ impl Dev {
         self.program.json(&[&args[..], &rest].concat())
     }
 
+    pub fn line_of_stderr(&mut self, words: &str) -> String {
+        self.running.line_of_stderr(words)
+    }
+
     pub fn stop(self, signal: &str) -> (Program, Output) {
         self.running.signal(signal);
         (self.program, self.running.ended())

@@ -17,6 +17,7 @@ use holdfast::domain::{
 use holdfast::ingress::AccountRequest;
 use holdfast::reconciler::audit;
 use holdfast::store::{SourceFact, Store, TransferRecord};
+use holdfast::trace::Traces;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -47,6 +48,8 @@ pub struct Cluster {
     witness: Witness,
     names: AtomicU32,
     pub policy: Policy,
+    /// Where the processes' spans go.
+    pub traces: Traces,
 }
 
 /// Times that a test can wait for. Holds stand long enough that none ends by itself.
@@ -76,7 +79,7 @@ impl Cluster {
         adjust(&mut policy);
         let ports = backend.create(SHARDS, PARTITIONS).await;
         let witness = Witness::start(&ports.store, &ports.broker).await;
-        Self { ports, witness, names: AtomicU32::new(0), policy }
+        Self { ports, witness, names: AtomicU32::new(0), policy, traces: Traces::default() }
     }
 
     /// A new process with ingress; the other roles are to be started. It shares nothing with other
@@ -104,7 +107,10 @@ impl Cluster {
         });
         let policy = Policy { instance, ..self.policy.clone() };
         let backlog = Backlog::fresh_for(Duration::from_millis(300));
-        let context = Context::new(store, broker, cache, policy, backlog);
+        let context = Context {
+            traces: self.traces.clone(),
+            ..Context::new(store, broker, cache, policy, backlog)
+        };
         Process::new(Arc::new(context), stores, brokers)
     }
 

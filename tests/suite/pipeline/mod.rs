@@ -41,5 +41,6 @@ mod refusals;
 mod repeats;
 mod replays;
 mod reversals;
+mod traces;
 mod velocity;
 mod witness;
