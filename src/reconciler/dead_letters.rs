@@ -1,6 +1,7 @@
 //! The reconciler reads the dead letters of its shard: a transfer that will never be held because
 //! its event is there is cancelled, so that nothing accepted stays open.
 
+use super::traced::Driven;
 use crate::broker::{BrokerError, Delivered, Family, Group, Incoming, Position, Topic, envelope};
 use crate::cancel::cancel_requested;
 use crate::context::Context;
@@ -71,6 +72,9 @@ async fn settle(context: &Context, shard: Shard, delivered: &Delivered) -> Resul
     for record in context.store.transfer_records(shard, &[id]).await? {
         if record.row.state == State::Requested {
             cancel_requested(context, &record.row.terms, Reason::Undeliverable, None).await?;
+            let (state, action) = (State::Requested, "undeliverable");
+            let driven = Driven { shard, transfer: id, state, attempt: 1, action };
+            driven.traced(&context.traces);
             let given = envelope::traceparent(&delivered.headers).and_then(TraceContext::parse);
             let trace_id = given.unwrap_or_else(|| TraceContext::of_transfer(id)).trace_id();
             tracing::warn!(transfer = %id, %trace_id, reason = letter.reason, "cancelled: its event is in the dead letters");

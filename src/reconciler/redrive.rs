@@ -2,7 +2,7 @@
 
 use super::decide::{Action, decide};
 use super::sight::Sight;
-use super::traced::driven;
+use super::traced::Driven;
 use crate::broker::{BrokerError, Producer, Record, envelope};
 use crate::cancel::{cancel_requested, refuse};
 use crate::context::Context;
@@ -139,8 +139,8 @@ impl<'a> Round<'a> {
             Action::Leave | Action::Announce(_) => return Ok(stuck.attempts),
             Action::Emit(kind) => {
                 let mut record = self.event(stuck, kind, request);
-                let (traces, name) = (&self.context.traces, kind.as_str());
-                if let Some(trace) = driven(traces, self.shard, stuck, name) {
+                let name = kind.as_str();
+                if let Some(trace) = self.traced(stuck, name) {
                     envelope::set_traceparent(&mut record, trace.to_string());
                 }
                 records.push(record);
@@ -148,12 +148,12 @@ impl<'a> Round<'a> {
             }
             Action::Refuse => {
                 refuse(self.context, terms, Reason::HoldTimeout, None).await?;
-                driven(&self.context.traces, self.shard, stuck, "hold_timeout");
+                self.traced(stuck, "hold_timeout");
                 "hold_timeout"
             }
             Action::Cancel => {
                 cancel_requested(self.context, terms, Reason::Undeliverable, None).await?;
-                driven(&self.context.traces, self.shard, stuck, "undeliverable");
+                self.traced(stuck, "undeliverable");
                 "undeliverable"
             }
         };
@@ -161,6 +161,13 @@ impl<'a> Round<'a> {
         tracing::info!(transfer = %terms.id, %trace_id, state = stuck.row.state.as_str(), attempt = stuck.attempts + 1, action = name, "driven on");
         ACTIONS.counter(&[&self.shard.to_string(), name]).increment(1);
         Ok(stuck.attempts + 1)
+    }
+
+    fn traced(&self, stuck: &StuckTransfer, action: &'static str) -> Option<TraceContext> {
+        let (transfer, state) = (stuck.row.terms.id, stuck.row.state);
+        let attempt = stuck.attempts + 1;
+        let driven = Driven { shard: self.shard, transfer, state, attempt, action };
+        driven.traced(&self.context.traces)
     }
 
     fn event(

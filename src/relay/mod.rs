@@ -23,7 +23,7 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use traced::Publishing;
+use traced::{Publishing, given_up};
 
 /// Rows read at once; each holds the records of a group commit.
 const ROWS: u32 = 4;
@@ -255,6 +255,7 @@ impl Relay {
                     let trace = envelope::traceparent(headers).and_then(TraceContext::parse);
                     let trace_id = trace.map(|trace| tracing::field::display(trace.trace_id()));
                     tracing::error!(shard = %self.shard, masked, transfer, trace_id, detail, "the broker never takes this record: to the dead letters");
+                    given_up(&self.context.traces, self.shard, &records[index]);
                     let at = records[index].timestamp;
                     let verdict = Verdict {
                         reason: DeadReason::TooLarge,

@@ -5,6 +5,25 @@ use crate::domain::{Event, Partition, Shard, TransferId};
 use crate::trace::{Kind, Moment, Span, TraceContext, Traces};
 use tokio::time::Instant;
 
+/// Sends the span of a record that the broker never takes, whether or not its trace is followed.
+pub(super) fn given_up(traces: &Traces, shard: Shard, record: &Record) {
+    let transfer = envelope::transfer_in(&record.headers);
+    let given = envelope::traceparent(&record.headers).and_then(TraceContext::parse);
+    let Some(context) = given.or_else(|| transfer.map(TraceContext::of_transfer)) else { return };
+    traces.send(|| {
+        let (own, parent) = (context.child(), context.span_id());
+        let span = Span::new("dead_letter", Kind::Internal, &own, parent, Moment::now())
+            .text("messaging.destination.name", record.topic.to_string())
+            .number("holdfast.shard", shard.0)
+            .text("holdfast.outcome", "dead")
+            .failed("too_large");
+        match transfer {
+            Some(id) => span.text("holdfast.transfer", id.to_string()),
+            None => span,
+        }
+    });
+}
+
 /// Records on their way to the broker.
 pub(super) struct Publishing<'a> {
     traces: &'a Traces,

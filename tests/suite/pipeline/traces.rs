@@ -12,6 +12,7 @@ use holdfast::trace::{Resource, TraceSettings, Traces};
 
 scenarios! {
     what_is_let_go_and_driven_on_is_followed_though_the_head_was_not_sampled
+    what_goes_to_the_dead_letters_is_followed_though_the_head_was_not_sampled
 }
 
 const TRACE: &str = "0000000000000000000000000000b001";
@@ -65,6 +66,28 @@ async fn what_is_let_go_and_driven_on_is_followed_though_the_head_was_not_sample
     let credit = spans.iter().filter(|span| span.name == "credit");
     assert!(credit.into_iter().all(|span| driven(&span)), "{spans:#?}");
     cluster.finish([creditor, others]).await;
+}
+
+async fn what_goes_to_the_dead_letters_is_followed_though_the_head_was_not_sampled(
+    backend: Backend,
+) {
+    let collector = Collector::start().await;
+    let mut cluster = Cluster::new(backend).await;
+    cluster.traces = traces(&collector);
+    let process = cluster.process();
+    process.broker.largest(4096);
+    let (alice, bob) = (cluster.account(0, 1000).await, cluster.account(1, 0).await);
+    let traceparent = Some(format!("00-{TRACE}-{CALLER}-00").into());
+    let metadata = Some([("note".to_owned(), "x".repeat(5000))].into());
+    let large = TransferRequest { traceparent, metadata, ..request(&alice, &bob, 10) };
+    let id: TransferId = process.submit(&large).await.transfer.row.terms.id;
+    process.start_all_but(&[Role::Reconciler]);
+    let spans = collector.exactly(TRACE, &[("dead_letter", CALLER)]).await;
+    assert!(spans[0].failed && spans[0].attributes["error.type"] == "too_large", "{spans:#?}");
+    process.start(&[Role::Reconciler]);
+    collector.until(&id.hex(), &[("drive", "")]).await;
+    cluster.end_of(id).await;
+    cluster.finish([process]).await;
 }
 
 /// On one thread, whose log is kept; traces are off.
