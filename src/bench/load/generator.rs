@@ -332,7 +332,7 @@ impl Generator {
 fn may_be_retried(code: &str) -> bool {
     matches!(
         code,
-        "no_answer" | "overloaded" | "shard_unavailable" | "outcome_unknown" | "rate_limited"
+        "no_answer" | "overloaded" | "paused" | "shard_unavailable" | "outcome_unknown" | "rate_limited"
     )
 }
 

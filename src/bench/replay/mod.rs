@@ -98,7 +98,7 @@ async fn ends(api: &Api, transfers: &[Value], batch: usize) -> Result<Vec<String
                     Sent::Refused(code)
                         if matches!(
                             &*code,
-                            "overloaded" | "shard_unavailable" | "outcome_unknown"
+                            "overloaded" | "paused" | "shard_unavailable" | "outcome_unknown"
                         ) =>
                     {
                         still.push(transfer);
