@@ -225,8 +225,10 @@ pub const MUTATIONS: &[Mutation] = &[
         name: "cancels_what_is_no_longer_requested",
         hazard: 0,
         file: "src/cancel.rs",
-        original: "if tx.advance_transfers(&[write]).await? == 0 {",
-        change: Text("if tx.advance_transfers(&[write]).await? == 0 && !planted!() {"),
+        original: "if tx.advance_transfers(std::slice::from_ref(&write)).await? == 0 {",
+        change: Text(
+            "if tx.advance_transfers(std::slice::from_ref(&write)).await? == 0 && !planted!() {",
+        ),
         caught: Histories(200),
     },
     Mutation {

@@ -332,7 +332,12 @@ impl Generator {
 fn may_be_retried(code: &str) -> bool {
     matches!(
         code,
-        "no_answer" | "overloaded" | "paused" | "shard_unavailable" | "outcome_unknown" | "rate_limited"
+        "no_answer"
+            | "overloaded"
+            | "paused"
+            | "shard_unavailable"
+            | "outcome_unknown"
+            | "rate_limited"
     )
 }
 
