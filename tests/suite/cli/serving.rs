@@ -10,14 +10,16 @@ use std::net::TcpStream;
 use std::time::Instant;
 use tokio::task::JoinHandle;
 
-/// Two empty databases and a prefix of topics that nobody else has.
+/// Two empty databases, and prefixes of topics and of keys in Redis that nobody else has.
 pub async fn fresh() -> (Program, Vec<String>) {
+    let name = unique();
     let urls = vec![fresh_database(0).await, fresh_database(1).await];
     let program = Program::new()
         .with("HOLDFAST_KAFKA_BROKERS", &services().await.kafka)
         .with("HOLDFAST_REDIS_URL", &services().await.redis)
         .with("HOLDFAST_KAFKA_PARTITIONS", "2")
-        .with("HOLDFAST_KAFKA_TOPIC_PREFIX", &format!("cli-{}.", unique()))
+        .with("HOLDFAST_KAFKA_TOPIC_PREFIX", &format!("cli-{name}."))
+        .with("HOLDFAST_REDIS_PREFIX", &format!("cli-{name}:"))
         .with("HOLDFAST_LISTEN", "127.0.0.1:0");
     (program.with("HOLDFAST_MYSQL_SHARDS", &urls.join(",")), urls)
 }

@@ -222,7 +222,7 @@ async fn an_interrupted_migration_is_taken_up_again() {
     let interrupted =
         "UPDATE _sqlx_migrations SET success = FALSE; DROP TABLE leases, outbox, audit_log";
     databases.sql(SHARD, interrupted).await;
-    assert_eq!(databases.pending().await.unwrap()[0].migrations.len(), 8);
+    assert_eq!(databases.pending().await.unwrap()[0].migrations.len(), 9);
     databases.migrate().await.unwrap();
     // Behind the audit log's new column, before its chain.
     let interrupted = "UPDATE _sqlx_migrations SET success = FALSE WHERE version = 4; \
