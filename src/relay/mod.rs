@@ -53,7 +53,10 @@ pub async fn run(
         let ended = relay.publish(&stop).await;
         relay.settle_marks().await;
         match ended {
-            Ok(()) => break,
+            Ok(()) => {
+                relay.give_up_lease().await;
+                break;
+            }
             Err(Broken::Store(error @ StoreError::Identity { .. })) => {
                 return Err(anyhow::Error::new(error).context("relay cannot go on"));
             }
@@ -172,6 +175,15 @@ impl Relay {
             if all {
                 self.wait(stop).await;
             }
+        }
+    }
+
+    /// Whoever takes over need not wait until it runs out. All that was sent is marked.
+    async fn give_up_lease(&self) {
+        if self.renewed.is_some() {
+            let holder = &self.context.policy.instance;
+            // Where that fails it runs out.
+            let _ = self.context.store.lease(self.shard, "relay", holder, Duration::ZERO).await;
         }
     }
 

@@ -12,6 +12,25 @@ scenarios! {
     members_that_come_and_go_under_load_lose_and_repeat_nothing
     a_shard_notices_nothing_of_the_members_of_another
     an_account_is_in_one_partition_for_ever
+    a_relay_that_is_told_to_stop_leaves_its_lease_to_the_next
+}
+
+/// Else nothing is published until it has run out, each time that a process is replaced.
+async fn a_relay_that_is_told_to_stop_leaves_its_lease_to_the_next(backend: Backend) {
+    let cluster = Cluster::new(backend).await;
+    let process = cluster.running();
+    let (alice, bob) = (cluster.account(0, 1000).await, cluster.account(1, 0).await);
+    let published = process.transfer(&alice, &bob, 1).await;
+    cluster.assert_committed(published).await;
+    let leases = async || -> Vec<String> {
+        let leases = cluster.store().leases(Shard(0)).await.unwrap();
+        leases.into_iter().map(|lease| lease.name).collect()
+    };
+    assert!(leases().await.contains(&"relay".to_owned()));
+    process.stop(&[Role::Relay]).await;
+    assert!(!leases().await.contains(&"relay".to_owned()));
+    process.start(&[Role::Relay]);
+    cluster.finish([process]).await;
 }
 
 async fn members_that_come_and_go_under_load_lose_and_repeat_nothing(backend: Backend) {
