@@ -5,7 +5,7 @@
 use super::key::{ApiKey, KeyId, Minted};
 use super::scope::{Role, Scopes};
 use crate::domain::{Client, Shard, Timestamp};
-use crate::store::{Action, Actor, ApiKeyRow, Store, StoreError, Tx, Work, transact};
+use crate::store::{Action, Actor, ApiKeyRow, Store, StoreError, Tx, Work, transact_repeatable};
 use async_trait::async_trait;
 use futures::future::join_all;
 use serde_json::{Value, json};
@@ -190,12 +190,7 @@ async fn write(
     for shard in store.map().all_shards() {
         let act = (shard == home).then(|| actor.act(action, &row.id, before, &shown(row)));
         let work = Put { row, act };
-        let outcome = match transact(store, shard, &work).await {
-            // The same again changes nothing.
-            Err(StoreError::CommitUnknown { .. }) => transact(store, shard, &work).await,
-            outcome => outcome,
-        };
-        failed = outcome.err().or(failed);
+        failed = transact_repeatable(store, shard, &work).await.err().or(failed);
     }
     failed.map_or(Ok(()), Err)
 }

@@ -1,7 +1,7 @@
 //! `account`: the same as the API, straight to the store.
 
 use super::exit::{Ended, Failure, Outcome};
-use super::operator::OperatorArgs;
+use super::operator::ActingArgs;
 use super::output::{OutputArgs, fields, list, print, value};
 use super::target::{Target, TargetArgs};
 use super::{ConfigArgs, PageArgs, account_import, account_limits, examples, metadata};
@@ -101,11 +101,7 @@ struct Assign {
     #[arg(long, value_name = "PRINCIPAL")]
     owner: Client,
     #[command(flatten)]
-    operator: OperatorArgs,
-    #[command(flatten)]
-    target: TargetArgs,
-    #[command(flatten)]
-    output: OutputArgs,
+    acting: ActingArgs,
 }
 
 #[derive(Args, Debug)]
@@ -123,11 +119,7 @@ struct Release {
     #[arg(long)]
     dry_run: bool,
     #[command(flatten)]
-    operator: OperatorArgs,
-    #[command(flatten)]
-    target: TargetArgs,
-    #[command(flatten)]
-    output: OutputArgs,
+    acting: ActingArgs,
 }
 
 #[derive(Args, Debug)]
@@ -229,8 +221,8 @@ async fn with_balance(target: &Target, id: &AccountId) -> Result<Value, Failure>
 }
 
 async fn assign(command: Assign, args: &ConfigArgs) -> Ended {
-    let actor = command.operator.actor();
-    let target = command.target.open(args, Opening::AnyShard).await?;
+    let actor = command.acting.operator.actor();
+    let target = command.acting.target.open(args, Opening::AnyShard).await?;
     let mut data = Vec::with_capacity(command.ids.len());
     for id in &command.ids {
         let patch = AccountPatch { owner: Some(command.owner.clone()), ..AccountPatch::default() };
@@ -238,17 +230,17 @@ async fn assign(command: Assign, args: &ConfigArgs) -> Ended {
         data.push(value(AccountAnswer::from(target.accepted(changed).await?)));
     }
     let json = || json!({ "data": data });
-    print(command.output.format, || list(&["id", "owner", "status"], &data, None), json);
+    print(command.acting.output.format, || list(&["id", "owner", "status"], &data, None), json);
     Ok(Outcome::Fine)
 }
 
 async fn release_quarantine(command: Release, args: &ConfigArgs) -> Ended {
-    let actor = command.operator.actor_with_reason()?;
-    let target = command.target.open(args, Opening::AnyShard).await?;
+    let actor = command.acting.operator.actor_with_reason()?;
+    let target = command.acting.target.open(args, Opening::AnyShard).await?;
     let id = &command.id;
     let Some(examined) = operator::examine(&target.context, id).await? else {
         let shown = json!({ "account": id, "result": "it is not in quarantine" });
-        print(command.output.format, || fields(&["account"], &shown), || shown.clone());
+        print(command.acting.output.format, || fields(&["account"], &shown), || shown.clone());
         return Ok(Outcome::Fine);
     };
     let refused = !examined.findings.is_empty() && !command.force;
@@ -267,7 +259,11 @@ async fn release_quarantine(command: Release, args: &ConfigArgs) -> Ended {
         "quarantine": operator::quarantined(examined.quarantine.as_ref()),
         "still_wrong": examined.findings.iter().map(value).collect::<Vec<_>>(),
     });
-    print(command.output.format, || fields(&["account", "result"], &shown), || shown.clone());
+    print(
+        command.acting.output.format,
+        || fields(&["account", "result"], &shown),
+        || shown.clone(),
+    );
     if refused { Ok(Outcome::Found) } else { Ok(Outcome::Fine) }
 }
 

@@ -1,9 +1,8 @@
 //! `account limits`: the velocity limits of an account, shown, set and removed.
 
 use super::exit::{Ended, Failure, Outcome};
-use super::operator::OperatorArgs;
-use super::output::{OutputArgs, list, print, value};
-use super::target::TargetArgs;
+use super::operator::ActingArgs;
+use super::output::{list, print, value};
 use super::{ConfigArgs, examples};
 use crate::domain::{AccountId, Currency, Limit, Money, Period};
 use crate::ingress::VelocityChange;
@@ -37,11 +36,7 @@ pub struct Limits {
     #[arg(long)]
     remove: bool,
     #[command(flatten)]
-    operator: OperatorArgs,
-    #[command(flatten)]
-    target: TargetArgs,
-    #[command(flatten)]
-    output: OutputArgs,
+    acting: ActingArgs,
 }
 
 impl Limits {
@@ -70,17 +65,19 @@ impl Limits {
 
 /// Shows the limits, or changes them and shows them then.
 pub async fn run(command: Limits, args: &ConfigArgs) -> Ended {
-    let target = command.target.open(args, Opening::AnyShard).await?;
+    let target = command.acting.target.open(args, Opening::AnyShard).await?;
     let ingress = target.ingress();
     let account = target.accepted(ingress.account(&command.id).await).await?;
     let view = match command.change(account.row.currency)? {
         None => ingress.velocity(&command.id).await,
-        Some(change) => ingress.set_velocity(&command.id, &change, &command.operator.actor()).await,
+        Some(change) => {
+            ingress.set_velocity(&command.id, &change, &command.acting.operator.actor()).await
+        }
     };
     let shown = value(LimitsAnswer::from(target.accepted(view).await?));
     let limits = shown["data"].as_array().cloned().unwrap_or_default();
     let columns =
         ["period", ">max_count", ">used_count", ">max_amount", ">used_amount", "window_start"];
-    print(command.output.format, || list(&columns, &limits, None), || shown.clone());
+    print(command.acting.output.format, || list(&columns, &limits, None), || shown.clone());
     Ok(Outcome::Fine)
 }

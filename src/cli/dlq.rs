@@ -1,7 +1,7 @@
 //! `dlq`: dead letters, the money that each blocks, and dealing with them.
 
 use super::exit::{Ended, Failure, Outcome};
-use super::operator::OperatorArgs;
+use super::operator::ActingArgs;
 use super::output::{OutputArgs, fields, list, print, value};
 use super::target::{Target, TargetArgs};
 use super::{ConfigArgs, PageArgs, examples};
@@ -90,11 +90,7 @@ struct Replay {
     #[arg(long)]
     dry_run: bool,
     #[command(flatten)]
-    operator: OperatorArgs,
-    #[command(flatten)]
-    target: TargetArgs,
-    #[command(flatten)]
-    output: OutputArgs,
+    acting: ActingArgs,
 }
 
 #[derive(Args, Debug)]
@@ -110,11 +106,7 @@ struct Discard {
     #[arg(long)]
     dry_run: bool,
     #[command(flatten)]
-    operator: OperatorArgs,
-    #[command(flatten)]
-    target: TargetArgs,
-    #[command(flatten)]
-    output: OutputArgs,
+    acting: ActingArgs,
 }
 
 impl Position for LetterId {
@@ -227,8 +219,8 @@ async fn show(command: Show, args: &ConfigArgs) -> Ended {
 }
 
 async fn replay_letters(command: Replay, args: &ConfigArgs) -> Ended {
-    let target = command.target.open(args, Opening::AnyShard).await?;
-    let actor = command.operator.actor();
+    let target = command.acting.target.open(args, Opening::AnyShard).await?;
+    let actor = command.acting.operator.actor();
     let actor = (!command.dry_run).then_some(&actor);
     let mut done = Vec::new();
     let mut kept = 0;
@@ -250,7 +242,7 @@ async fn replay_letters(command: Replay, args: &ConfigArgs) -> Ended {
         }
     }
     let columns = ["id", "transfer", "state", ">blocks", "result"];
-    print(command.output.format, || list(&columns, &done, None), || json!({ "data": done }));
+    print(command.acting.output.format, || list(&columns, &done, None), || json!({ "data": done }));
     if kept > 0 && !command.all {
         return Err(
             anyhow!("{kept} of {} cannot be replayed; the list says why", done.len()).into()
@@ -281,8 +273,8 @@ fn said(letter: &Letter, replayed: &Replayed, dry_run: bool) -> Value {
 }
 
 async fn discard_letters(command: Discard, args: &ConfigArgs) -> Ended {
-    let actor = command.operator.actor_with_reason()?;
-    let target = command.target.open(args, Opening::AnyShard).await?;
+    let actor = command.acting.operator.actor_with_reason()?;
+    let target = command.acting.target.open(args, Opening::AnyShard).await?;
     let mut done = Vec::new();
     for letter in named(&target, &command.ids).await? {
         let result = match &letter.mark {
@@ -296,6 +288,6 @@ async fn discard_letters(command: Discard, args: &ConfigArgs) -> Ended {
         done.push(said);
     }
     let columns = ["id", "transfer", "state", ">blocks", "result"];
-    print(command.output.format, || list(&columns, &done, None), || json!({ "data": done }));
+    print(command.acting.output.format, || list(&columns, &done, None), || json!({ "data": done }));
     Ok(Outcome::Fine)
 }

@@ -1,7 +1,7 @@
 //! `encryption`: the data keys that personal fields are encrypted with at rest.
 
 use super::exit::{Ended, Failure, Outcome};
-use super::operator::OperatorArgs;
+use super::operator::ActingArgs;
 use super::output::{OutputArgs, Table, print};
 use super::target::TargetArgs;
 use super::{ConfigArgs, examples};
@@ -58,7 +58,7 @@ struct Rotate {
     #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = humantime::parse_duration)]
     older_than: Duration,
     #[command(flatten)]
-    common: Common,
+    acting: ActingArgs,
 }
 
 #[derive(Args, Debug)]
@@ -68,17 +68,7 @@ struct Rotate {
 ))]
 struct Rewrap {
     #[command(flatten)]
-    common: Common,
-}
-
-#[derive(Args, Debug)]
-struct Common {
-    #[command(flatten)]
-    operator: OperatorArgs,
-    #[command(flatten)]
-    target: TargetArgs,
-    #[command(flatten)]
-    output: OutputArgs,
+    acting: ActingArgs,
 }
 
 /// Runs one of them.
@@ -158,8 +148,8 @@ fn answer(first: Option<&str>, keys: &[(Shard, DataKeyRow)]) -> Value {
 }
 
 async fn rotate(command: Rotate, args: &ConfigArgs) -> Ended {
-    let target = command.common.target.open(args, Opening::AllShards).await?;
-    let (store, actor) = (&*target.context.store, command.common.operator.actor());
+    let target = command.acting.target.open(args, Opening::AllShards).await?;
+    let (store, actor) = (&*target.context.store, command.acting.operator.actor());
     let mut done = Vec::new();
     for shard in store.map().all_shards() {
         let made = store.rotate_data_key(shard, command.older_than, &actor).await?;
@@ -169,19 +159,19 @@ async fn rotate(command: Rotate, args: &ConfigArgs) -> Ended {
         Some(id) => format!("shard {}: new rows are sealed with data key {id}\n", line["shard"]),
         None => format!("shard {}: its newest data key is young enough\n", line["shard"]),
     };
-    print(command.common.output.format, || done.iter().map(text).collect(), || json!(done));
+    print(command.acting.output.format, || done.iter().map(text).collect(), || json!(done));
     Ok(Outcome::Fine)
 }
 
 async fn rewrap(command: Rewrap, args: &ConfigArgs) -> Ended {
-    let target = command.common.target.open(args, Opening::AllShards).await?;
-    let (store, actor) = (&*target.context.store, command.common.operator.actor());
+    let target = command.acting.target.open(args, Opening::AllShards).await?;
+    let (store, actor) = (&*target.context.store, command.acting.operator.actor());
     let mut done = Vec::new();
     for shard in store.map().all_shards() {
         let count = store.rewrap_data_keys(shard, &actor).await?;
         done.push(json!({ "shard": shard, "rewrapped": count }));
     }
     let text = |line: &Value| format!("shard {}: {} rewrapped\n", line["shard"], line["rewrapped"]);
-    print(command.common.output.format, || done.iter().map(text).collect(), || json!(done));
+    print(command.acting.output.format, || done.iter().map(text).collect(), || json!(done));
     Ok(Outcome::Fine)
 }

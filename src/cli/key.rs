@@ -1,13 +1,14 @@
 //! `key`: API keys, straight to the store.
 
-use super::exit::{Ended, Failure, Outcome};
-use super::operator::OperatorArgs;
+use super::exit::{Ended, Outcome};
+use super::operator::ActingArgs;
 use super::output::{OutputArgs, fields, list, print};
 use super::target::{Target, TargetArgs};
 use super::{ConfigArgs, examples};
 use crate::access::{self, ApiKey, KeyId, KeyRequest, Minted, Role, Scope, Scopes};
-use crate::domain::{Client, Timestamp};
+use crate::domain::{Client, Shard, Timestamp};
 use crate::runtime::backend::Opening;
+use crate::store::{StoreError, now_of_any};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -59,7 +60,7 @@ struct Create {
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
     expires_in: Option<Duration>,
     #[command(flatten)]
-    common: Common,
+    acting: ActingArgs,
 }
 
 #[derive(Args, Debug)]
@@ -83,7 +84,7 @@ struct Rotate {
     #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = humantime::parse_duration)]
     overlap: Duration,
     #[command(flatten)]
-    common: Common,
+    acting: ActingArgs,
 }
 
 #[derive(Args, Debug)]
@@ -92,17 +93,7 @@ struct Revoke {
     /// The id of the key, by which it is listed
     id: KeyId,
     #[command(flatten)]
-    common: Common,
-}
-
-#[derive(Args, Debug)]
-struct Common {
-    #[command(flatten)]
-    operator: OperatorArgs,
-    #[command(flatten)]
-    target: TargetArgs,
-    #[command(flatten)]
-    output: OutputArgs,
+    acting: ActingArgs,
 }
 
 fn name(text: &str) -> Result<String, String> {
@@ -130,18 +121,18 @@ async fn create(command: Create, args: &ConfigArgs) -> Ended {
         scopes: (!command.scope.is_empty()).then(|| Scopes::of(&command.scope)),
         expires_in: command.expires_in,
     };
-    let target = command.common.target.open(args, Opening::AllShards).await?;
-    let actor = command.common.operator.actor();
+    let target = command.acting.target.open(args, Opening::AllShards).await?;
+    let actor = command.acting.operator.actor();
     let (key, minted) = access::create(&*target.context.store, &request, &actor).await?;
-    show_new(&target, command.common.output, &key, &minted).await
+    show_new(&target, command.acting.output, &key, &minted).await
 }
 
 async fn rotate(command: Rotate, args: &ConfigArgs) -> Ended {
-    let target = command.common.target.open(args, Opening::AllShards).await?;
-    let actor = command.common.operator.actor();
+    let target = command.acting.target.open(args, Opening::AllShards).await?;
+    let actor = command.acting.operator.actor();
     let store = &*target.context.store;
     let (key, minted) = access::rotate(store, &command.id, command.overlap, &actor).await?;
-    show_new(&target, command.common.output, &key, &minted).await
+    show_new(&target, command.acting.output, &key, &minted).await
 }
 
 async fn show_new(target: &Target, output: OutputArgs, key: &ApiKey, minted: &Minted) -> Ended {
@@ -153,11 +144,11 @@ async fn show_new(target: &Target, output: OutputArgs, key: &ApiKey, minted: &Mi
 }
 
 async fn revoke(command: Revoke, args: &ConfigArgs) -> Ended {
-    let actor = command.common.operator.actor_with_reason()?;
-    let target = command.common.target.open(args, Opening::AnyShard).await?;
+    let actor = command.acting.operator.actor_with_reason()?;
+    let target = command.acting.target.open(args, Opening::AnyShard).await?;
     let key = access::revoke(&*target.context.store, &command.id, &actor).await?;
     let shown = shown(&key, now(&target).await?);
-    print(command.common.output.format, || fields(&["id", "status"], &shown), || shown.clone());
+    print(command.acting.output.format, || fields(&["id", "status"], &shown), || shown.clone());
     Ok(Outcome::Fine)
 }
 
@@ -172,16 +163,8 @@ async fn list_keys(command: List, args: &ConfigArgs) -> Ended {
 }
 
 /// Database time of a shard that answers.
-async fn now(target: &Target) -> Result<Timestamp, Failure> {
-    let store = &target.context.store;
-    let mut last = None;
-    for shard in store.map().all_shards() {
-        match store.now(shard).await {
-            Ok(now) => return Ok(now),
-            Err(error) => last = Some(error),
-        }
-    }
-    Err(last.expect("there is a shard").into())
+async fn now(target: &Target) -> Result<Timestamp, StoreError> {
+    now_of_any(&*target.context.store, Shard(0)).await
 }
 
 fn shown(key: &ApiKey, now: Timestamp) -> Value {

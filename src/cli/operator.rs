@@ -1,6 +1,8 @@
 //! Who acts and why, on every command that leaves a row in the audit log.
 
 use super::exit::Failure;
+use super::output::OutputArgs;
+use super::target::TargetArgs;
 use crate::store::Actor;
 use clap::Args;
 use std::os::unix::fs::MetadataExt;
@@ -14,6 +16,20 @@ pub struct OperatorArgs {
     /// Why, for the audit log
     #[arg(long, value_name = "TEXT", value_parser = sentence::<1024>)]
     reason: Option<String>,
+}
+
+/// What every command takes that acts.
+#[derive(Args, Debug)]
+pub struct ActingArgs {
+    /// Who acts.
+    #[command(flatten)]
+    pub operator: OperatorArgs,
+    /// On what.
+    #[command(flatten)]
+    pub target: TargetArgs,
+    /// How it is told.
+    #[command(flatten)]
+    pub output: OutputArgs,
 }
 
 impl OperatorArgs {

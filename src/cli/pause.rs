@@ -1,9 +1,8 @@
 //! `pause`, `drain` and `resume`: what operators stop, straight to the store.
 
 use super::exit::{Ended, Failure, Outcome};
-use super::operator::OperatorArgs;
-use super::output::{OutputArgs, Table, print};
-use super::target::TargetArgs;
+use super::operator::ActingArgs;
+use super::output::{Table, print};
 use super::{ConfigArgs, examples};
 use crate::pauses::{self, PauseMode, PauseScope, Paused};
 use crate::routing::ShardMap;
@@ -41,11 +40,7 @@ struct What {
     /// currency=CODE, source=ACCOUNT or merchant=PRINCIPAL
     scope: PauseScope,
     #[command(flatten)]
-    operator: OperatorArgs,
-    #[command(flatten)]
-    target: TargetArgs,
-    #[command(flatten)]
-    output: OutputArgs,
+    acting: ActingArgs,
 }
 
 /// Stops a scope.
@@ -61,8 +56,8 @@ pub async fn resume(command: ResumeCommand, args: &ConfigArgs) -> Ended {
 
 impl What {
     async fn run(self, mode: Option<PauseMode>, args: &ConfigArgs) -> Ended {
-        let actor = self.operator.actor_with_reason()?;
-        let target = self.target.open(args, Opening::AnyShard).await?;
+        let actor = self.acting.operator.actor_with_reason()?;
+        let target = self.acting.target.open(args, Opening::AnyShard).await?;
         let store = &*target.context.store;
         fits(&self.scope, store.map())?;
         let set = pauses::set(store, &self.scope, mode, &actor).await;
@@ -78,7 +73,7 @@ impl What {
             true => format!("{}: {mode}; every process knows within a second.\n", self.scope),
             false => format!("{}: {mode}, as it was.\n", self.scope),
         };
-        print(self.output.format, words, || shown.clone());
+        print(self.acting.output.format, words, || shown.clone());
         Ok(Outcome::Fine)
     }
 }

@@ -1,7 +1,7 @@
 //! `proposal`: what one principal proposes and another approves, straight to the store.
 
 use super::exit::{Ended, Failure, Outcome};
-use super::operator::OperatorArgs;
+use super::operator::{ActingArgs, OperatorArgs};
 use super::output::{OutputArgs, fields, list, print, value};
 use super::proposal_create::{self, Create};
 use super::target::TargetArgs;
@@ -102,11 +102,7 @@ struct Acting {
     /// Its id
     id: ProposalId,
     #[command(flatten)]
-    operator: OperatorArgs,
-    #[command(flatten)]
-    target: TargetArgs,
-    #[command(flatten)]
-    output: OutputArgs,
+    acting: ActingArgs,
 }
 
 /// What is shown first of a proposal.
@@ -120,7 +116,7 @@ pub async fn run(command: ProposalCommand, args: &ConfigArgs) -> Ended {
         What::Show(command) => show(command, args).await,
         What::Approve(command) => decide(command.acting, args, Verdict::Approve).await,
         What::Reject(command) => {
-            let reason = command.acting.operator.actor_with_reason()?.reason;
+            let reason = command.acting.acting.operator.actor_with_reason()?.reason;
             let verdict = Verdict::Reject(reason.unwrap_or_default());
             decide(command.acting, args, verdict).await
         }
@@ -172,16 +168,16 @@ async fn show(command: Show, args: &ConfigArgs) -> Ended {
 }
 
 async fn decide(command: Acting, args: &ConfigArgs, verdict: Verdict) -> Ended {
-    let (who, actor) = (principal(&command.operator)?, command.operator.actor());
-    let target = command.target.open(args, Opening::AnyShard).await?;
+    let (who, actor) = (principal(&command.acting.operator)?, command.acting.operator.actor());
+    let target = command.acting.target.open(args, Opening::AnyShard).await?;
     let proposals = Proposals::new(target.ingress());
     let view = proposals.decide(command.id, &who, &verdict, &actor).await?;
-    show_one(command.output, view)
+    show_one(command.acting.output, view)
 }
 
 async fn execute(command: Acting, args: &ConfigArgs) -> Ended {
-    let target = command.target.open(args, Opening::AnyShard).await?;
-    let actor = command.operator.actor();
+    let target = command.acting.target.open(args, Opening::AnyShard).await?;
+    let actor = command.acting.operator.actor();
     let view = Proposals::new(target.ingress()).execute(command.id, &actor).await?;
-    show_one(command.output, view)
+    show_one(command.acting.output, view)
 }

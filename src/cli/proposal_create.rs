@@ -1,10 +1,9 @@
 //! `proposal create`: what can be proposed.
 
 use super::exit::{Ended, Failure};
-use super::operator::OperatorArgs;
-use super::output::OutputArgs;
+use super::operator::ActingArgs;
 use super::proposal::{principal, show_one};
-use super::target::{Target, TargetArgs};
+use super::target::Target;
 use super::{ConfigArgs, examples};
 use crate::domain::{AccountId, Currency, IdempotencyKey, LetterId, Money, Operation, TransferId};
 use crate::proposals::{Asked, Proposals};
@@ -115,11 +114,7 @@ struct Common {
     #[arg(long)]
     key: Option<IdempotencyKey>,
     #[command(flatten)]
-    operator: OperatorArgs,
-    #[command(flatten)]
-    target: TargetArgs,
-    #[command(flatten)]
-    output: OutputArgs,
+    acting: ActingArgs,
 }
 
 fn description(text: &str) -> Result<String, String> {
@@ -133,19 +128,19 @@ fn description(text: &str) -> Result<String, String> {
 pub async fn run(command: Create, args: &ConfigArgs) -> Ended {
     match command.what {
         What::CancelTransfer(CancelTransfer { transfer, common }) => {
-            let target = common.target.open(args, Opening::AnyShard).await?;
+            let target = common.acting.target.open(args, Opening::AnyShard).await?;
             propose(&target, Operation::CancelTransfer(transfer), common).await
         }
         What::ReleaseQuarantine(ReleaseQuarantine { account, force, common }) => {
-            let target = common.target.open(args, Opening::AnyShard).await?;
+            let target = common.acting.target.open(args, Opening::AnyShard).await?;
             propose(&target, Operation::ReleaseQuarantine { account, force }, common).await
         }
         What::DiscardLetter(DiscardLetter { letter, common }) => {
-            let target = common.target.open(args, Opening::AnyShard).await?;
+            let target = common.acting.target.open(args, Opening::AnyShard).await?;
             propose(&target, Operation::DiscardLetter(letter), common).await
         }
         What::ChangeLimit(ChangeLimit { account, limit, common }) => {
-            let target = common.target.open(args, Opening::AnyShard).await?;
+            let target = common.acting.target.open(args, Opening::AnyShard).await?;
             let known = target.ingress().account(&account).await;
             let limit = money(&limit, target.accepted(known).await?.row.currency, "LIMIT")?;
             propose(&target, Operation::ChangeLimit { account, limit }, common).await
@@ -163,7 +158,7 @@ async fn adjust(command: Adjust, args: &ConfigArgs) -> Ended {
     if source == destination {
         return Err(Failure::Usage("--destination: must differ from --source".to_owned()));
     }
-    let target = common.target.open(args, Opening::AnyShard).await?;
+    let target = common.acting.target.open(args, Opening::AnyShard).await?;
     propose(&target, Operation::Adjust { source, destination, amount, description }, common).await
 }
 
@@ -172,12 +167,12 @@ fn money(text: &str, currency: Currency, name: &str) -> Result<Money, Failure> {
 }
 
 async fn propose(target: &Target, operation: Operation, common: Common) -> Ended {
-    let actor = common.operator.actor_with_reason()?;
+    let actor = common.acting.operator.actor_with_reason()?;
     let made_up = || -> IdempotencyKey {
         format!("{:032x}", rand::random::<u128>()).parse().expect("32 digits are a key")
     };
     let asked = Asked {
-        by: principal(&common.operator)?,
+        by: principal(&common.acting.operator)?,
         key: common.key.unwrap_or_else(made_up),
         operation,
         reason: actor.reason.clone().unwrap_or_default(),
@@ -186,5 +181,5 @@ async fn propose(target: &Target, operation: Operation, common: Common) -> Ended
     if !new {
         eprintln!("holdfast: this key was used before; this is what it had proposed");
     }
-    show_one(common.output, view)
+    show_one(common.acting.output, view)
 }

@@ -1,9 +1,8 @@
 //! `reconcile repair`: what stands still is driven on now, projections are made anew.
 
 use super::exit::{Ended, Outcome};
-use super::operator::OperatorArgs;
-use super::output::{OutputArgs, Table, print};
-use super::target::TargetArgs;
+use super::operator::ActingArgs;
+use super::output::{Table, print};
 use super::{ConfigArgs, examples};
 use crate::operator::{Repairs, repair};
 use crate::runtime::backend::Opening;
@@ -23,19 +22,15 @@ pub struct Repair {
     #[arg(long)]
     dry_run: bool,
     #[command(flatten)]
-    operator: OperatorArgs,
-    #[command(flatten)]
-    target: TargetArgs,
-    #[command(flatten)]
-    output: OutputArgs,
+    acting: ActingArgs,
 }
 
 /// Runs it.
 pub async fn run(command: Repair, args: &ConfigArgs) -> Ended {
-    let target = command.target.open(args, Opening::AnyShard).await?;
-    let actor = command.operator.actor();
+    let target = command.acting.target.open(args, Opening::AnyShard).await?;
+    let actor = command.acting.operator.actor();
     let repairs = repair(&target.context, (!command.dry_run).then_some(&actor)).await;
-    print(command.output.format, || table(&repairs, command.dry_run), || json(&repairs));
+    print(command.acting.output.format, || table(&repairs, command.dry_run), || json(&repairs));
     for fault in &repairs.faults {
         eprintln!("holdfast: {fault}");
     }

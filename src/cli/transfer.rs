@@ -1,7 +1,7 @@
 //! `transfer`: the same as the API, straight to the store.
 
 use super::exit::{Ended, Failure, Outcome};
-use super::operator::OperatorArgs;
+use super::operator::ActingArgs;
 use super::output::{OutputArgs, fields, list, print, value};
 use super::target::{Target, TargetArgs};
 use super::{ConfigArgs, PageArgs, PrincipalArgs, examples, metadata, transfer_import, waiting};
@@ -113,11 +113,7 @@ struct Acting {
     #[arg(long)]
     dry_run: bool,
     #[command(flatten)]
-    operator: OperatorArgs,
-    #[command(flatten)]
-    target: TargetArgs,
-    #[command(flatten)]
-    output: OutputArgs,
+    acting: ActingArgs,
 }
 
 #[derive(Args, Debug)]
@@ -254,40 +250,40 @@ async fn show(command: One, args: &ConfigArgs) -> Ended {
 }
 
 async fn cancel(command: Acting, args: &ConfigArgs) -> Ended {
-    let target = command.target.open(args, Opening::AnyShard).await?;
+    let target = command.acting.target.open(args, Opening::AnyShard).await?;
     if command.dry_run {
         let would = target.accepted(target.ingress().would_cancel(command.id).await).await?;
         let transfer = target.accepted(target.ingress().transfer(command.id).await).await?;
         say_what_would_be_done(&command, transfer, would);
         return Ok(Outcome::Fine);
     }
-    let actor = command.operator.actor();
+    let actor = command.acting.operator.actor();
     let cancelled = target.accepted(target.ingress().cancel_by(command.id, &actor).await).await?;
     let shown = value(TransferAnswer::from(TransferView::from(cancelled.transfer)));
-    print(command.output.format, || fields(&FIRST, &shown), || shown.clone());
+    print(command.acting.output.format, || fields(&FIRST, &shown), || shown.clone());
     Ok(Outcome::Fine)
 }
 
 async fn retry(command: Acting, args: &ConfigArgs) -> Ended {
-    let target = command.target.open(args, Opening::AnyShard).await?;
+    let target = command.acting.target.open(args, Opening::AnyShard).await?;
     if command.dry_run {
         let stage = operator::stage(&target.context, command.id).await?;
         let would = format!("emit {} once more", stage.kind.as_str());
         say_what_would_be_done(&command, TransferView::from(stage.transfer), &would);
         return Ok(Outcome::Fine);
     }
-    let actor = command.operator.actor();
+    let actor = command.acting.operator.actor();
     let stage = operator::retry(&target.context, command.id, &actor).await?;
     let mut shown = value(TransferAnswer::from(TransferView::from(stage.transfer)));
     shown["emitted"] = json!(stage.kind.as_str());
-    print(command.output.format, || fields(&FIRST, &shown), || shown.clone());
+    print(command.acting.output.format, || fields(&FIRST, &shown), || shown.clone());
     Ok(Outcome::Fine)
 }
 
 fn say_what_would_be_done(command: &Acting, transfer: TransferView, would: &str) {
     let mut shown = value(TransferAnswer::from(transfer));
     shown["would"] = json!(would);
-    print(command.output.format, || fields(&FIRST, &shown), || shown.clone());
+    print(command.acting.output.format, || fields(&FIRST, &shown), || shown.clone());
 }
 
 async fn list_transfers(command: List, args: &ConfigArgs) -> Ended {

@@ -10,9 +10,12 @@ mod scope;
 pub use paused::{Candidate, Paused, Standing};
 pub use scope::{PauseMode, PauseScope, SCOPES};
 
-use crate::domain::{Shard, Timestamp};
+use crate::domain::Shard;
 use crate::meters::table::PAUSED;
-use crate::store::{Act, Action, Actor, PauseRow, Store, StoreError, Tx, Work, transact};
+use crate::roles::Role;
+use crate::store::{
+    Act, Action, Actor, PauseRow, Store, StoreError, Tx, Work, now_of_any, transact_repeatable,
+};
 use async_trait::async_trait;
 use futures::future::join_all;
 use serde_json::{Value, json};
@@ -46,6 +49,14 @@ impl Pauses {
     /// Tells of changes.
     pub fn changes(&self) -> watch::Receiver<Arc<Paused>> {
         self.known.subscribe()
+    }
+
+    /// Until a role of a shard is not paused; at once where it is not.
+    pub async fn running(&self, role: Role, shard: Shard) {
+        if self.known.borrow().stops(role, shard) {
+            // The sender is this.
+            let _ = self.changes().wait_for(|paused| !paused.stops(role, shard)).await;
+        }
     }
 
     /// Looks at every shard once, and from then on again and again, as long as anybody has this. A
@@ -101,6 +112,7 @@ impl Pauses {
 fn said((scope, standing): (&PauseScope, &Standing)) -> String {
     let scope = match scope {
         PauseScope::Source(account) => format!("source={account}"),
+        PauseScope::Merchant(_) => "merchant=****".to_owned(),
         other => other.to_string(),
     };
     format!("{} {scope}", standing.mode.as_str())
@@ -108,6 +120,11 @@ fn said((scope, standing): (&PauseScope, &Standing)) -> String {
 
 /// What is stopped, read now from every shard that answers, and what those that do not said.
 pub async fn read(store: &dyn Store) -> (Paused, Vec<StoreError>) {
+    let (rows, faults) = rows(store).await;
+    (Paused::of(rows), faults)
+}
+
+async fn rows(store: &dyn Store) -> (Vec<PauseRow>, Vec<StoreError>) {
     let answers = join_all(store.map().all_shards().map(|shard| store.pauses(shard))).await;
     let (mut rows, mut faults) = (Vec::new(), Vec::new());
     for answer in answers {
@@ -116,7 +133,7 @@ pub async fn read(store: &dyn Store) -> (Paused, Vec<StoreError>) {
             Err(fault) => faults.push(fault),
         }
     }
-    (Paused::of(rows), faults)
+    (rows, faults)
 }
 
 /// Stops a scope, or lets it go on (no mode), on every shard. A repeat changes nothing where it is
@@ -128,24 +145,16 @@ pub async fn set(
     mode: Option<PauseMode>,
     actor: &Actor,
 ) -> Result<bool, StoreError> {
-    let answers = join_all(store.map().all_shards().map(|shard| store.pauses(shard))).await;
+    let (rows, faults) = rows(store).await;
+    let mut failed = faults.into_iter().next();
     let name = scope.to_string();
-    let mut known: Option<PauseRow> = None;
-    let mut failed = None;
-    for answer in answers {
-        match answer {
-            Ok(rows) => {
-                let found = rows.into_iter().find(|row| row.scope == name);
-                known = known.into_iter().chain(found).max_by_key(|row| row.revision);
-            }
-            Err(error) => failed = Some(error),
-        }
-    }
+    let of_scope = rows.into_iter().filter(|row| row.scope == name);
+    let known = of_scope.max_by_key(|row| row.revision);
     let wanted = mode.map_or("resumed", PauseMode::as_str);
     let before = known.as_ref().map_or("resumed", |row| row.mode.as_str()).to_owned();
     let changes = before != wanted;
     let home = store.map().shard_of_name(&name);
-    let at = now(store, home).await?;
+    let at = now_of_any(store, home).await?;
     let row = match known {
         Some(row) if !changes => row,
         None if !changes => return failed.map_or(Ok(false), Err),
@@ -172,32 +181,12 @@ pub async fn set(
             actor.act(action, &name, &json!({ "mode": before }), &json!({ "mode": wanted }))
         });
         let work = Put { row: &row, act };
-        let outcome = match transact(store, shard, &work).await {
-            // The same again changes nothing.
-            Err(StoreError::CommitUnknown { .. }) => transact(store, shard, &work).await,
-            outcome => outcome,
-        };
-        match outcome {
+        match transact_repeatable(store, shard, &work).await {
             Ok(()) => recorded = true,
             Err(error) => failed = Some(error),
         }
     }
     failed.map_or(Ok(changes), Err)
-}
-
-/// Database time of the shard, or of any other that answers.
-async fn now(store: &dyn Store, home: Shard) -> Result<Timestamp, StoreError> {
-    let mut last = match store.now(home).await {
-        Ok(now) => return Ok(now),
-        Err(error) => error,
-    };
-    for shard in store.map().all_shards().filter(|shard| *shard != home) {
-        match store.now(shard).await {
-            Ok(now) => return Ok(now),
-            Err(error) => last = error,
-        }
-    }
-    Err(last)
 }
 
 struct Put<'a> {

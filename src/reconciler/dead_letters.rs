@@ -48,6 +48,12 @@ async fn read(context: &Context, shard: Shard, stop: &CancellationToken) -> Resu
             () = stop.cancelled() => return Ok(()),
             incoming = consumer.next(BATCH) => incoming?,
         };
+        // What was read is acted on when the role goes on.
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return Ok(()),
+            () = context.pauses.running(Role::Reconciler, shard) => {}
+        }
         // Nothing is in flight between two calls, so a revoked partition is drained already.
         let Incoming::Records(records) = incoming else { continue };
         for delivered in &records {

@@ -67,8 +67,16 @@ pub async fn run(
     };
     let early = Seldom::unsaid();
     while !stop.is_cancelled() {
-        let paused = context.pauses.now().stops(Role::Reconciler, shard);
-        match if paused { Ok(()) } else { reconciler.round().await } {
+        if context.pauses.now().stops(Role::Reconciler, shard) {
+            // Nothing is known of the shard here meanwhile.
+            reconciler.measures.clear();
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                () = context.pauses.running(Role::Reconciler, shard) => {}
+            }
+        }
+        match reconciler.round().await {
             Ok(()) => {}
             Err(RoundError::Store(error @ StoreError::Identity { .. })) => {
                 return Err(anyhow::Error::new(error).context("reconciler cannot go on"));

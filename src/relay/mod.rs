@@ -35,8 +35,6 @@ const MOST_PATIENT: u32 = 16;
 const MARKING: Duration = Duration::from_millis(100);
 const LEASE: Duration = Duration::from_secs(10);
 const RENEW_AFTER: Duration = Duration::from_secs(3);
-/// Between two looks whether it is still paused.
-const PAUSED: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// Runs the role for one shard until `stop`, through every outage.
@@ -148,9 +146,10 @@ impl Relay {
             if stop.is_cancelled() {
                 return Ok(());
             }
-            if self.context.pauses.now().stops(Role::Relay, self.shard) {
-                idle(stop, PAUSED).await;
-                continue;
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => continue,
+                () = self.context.pauses.running(Role::Relay, self.shard) => {}
             }
             if !self.has_lease().await? {
                 idle(stop, RENEW_AFTER).await;

@@ -4,6 +4,7 @@
 //! shard's identity in share mode and compares it (protocol, rule 5), runs the work, commits, and
 //! starts again where the database says that it may (deadlock, lock timeout).
 
+mod anywhere;
 mod audit;
 pub mod chain;
 mod credentials;
@@ -19,6 +20,7 @@ mod sql;
 pub mod sqlite;
 mod transact;
 
+pub use anywhere::now_of_any;
 pub use audit::{AccountSums, Audit, AuditSnapshot, CreditFact, EntryFault, SourceFact};
 pub use credentials::{ApiKeyRow, Credentials, CredentialsTx};
 pub use drift::{Drift, Pass, Progress};
@@ -36,7 +38,7 @@ pub use rows::{
 };
 pub use sealing::{DataKeyRow, Sealing};
 pub use sql::{MigrationReport, Opening, PendingShard, ShardMigration};
-pub use transact::{Work, transact};
+pub use transact::{Work, transact, transact_repeatable};
 
 use crate::broker::Record;
 use crate::domain::{

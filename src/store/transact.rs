@@ -35,6 +35,19 @@ pub async fn transact<W: Work>(
     again(|attempt| run_once(store, shard, work, attempt)).await
 }
 
+/// The same for work that changes nothing where it was done before: a COMMIT that was not confirmed is
+/// found out by doing it again.
+pub async fn transact_repeatable<W: Work>(
+    store: &dyn Store,
+    shard: Shard,
+    work: &W,
+) -> Result<W::Output, StoreError> {
+    match transact(store, shard, work).await {
+        Err(StoreError::CommitUnknown { .. }) => transact(store, shard, work).await,
+        outcome => outcome,
+    }
+}
+
 /// Runs a transaction until it is committed or its error is the caller's.
 pub(super) async fn again<T, F, Run>(mut run: Run) -> Result<T, StoreError>
 where

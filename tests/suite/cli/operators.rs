@@ -369,3 +369,69 @@ async fn what_is_paused_is_refused_and_shown_with_who_and_why() {
         assert_eq!(output.code, Some(2), "{wrong:?}: {output:?}");
     }
 }
+
+/// What is on every shard is written to one after the other; the command dies after the first.
+#[test]
+fn what_a_command_that_dies_between_two_shards_has_begun_counts_and_is_completed_by_its_repeat() {
+    let keys = "k1:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+    let dev = start(Program::new().with("HOLDFAST_ENCRYPTION_KEYS", keys));
+    dev.fund();
+    let (program, _) = dev.stop("TERM");
+    let dies = |args: &[&str]| {
+        let died = program.start_to_die(args, "transaction.committed=return").ended();
+        assert_eq!(died.code, None, "{args:?}: {died:?}");
+        assert!(died.stderr.contains("killed at transaction.committed"), "{args:?}: {died:?}");
+    };
+    let why = ["--reason", "a test"];
+
+    let pause = [&["pause", "source=alice"][..], &why].concat();
+    dies(&pause);
+    assert_eq!(program.json(&["status"])["paused"][0]["scope"], "source=alice");
+    assert_eq!(program.json(&pause)["changed"], false, "it is so already");
+    let resume = [&["resume", "source=alice"][..], &why].concat();
+    dies(&resume);
+    assert_eq!(program.json(&["status"])["paused"], serde_json::json!([]));
+    assert_eq!(program.json(&resume)["changed"], false);
+    assert_eq!(acts(&program, &["--target", "source=alice"]).len(), 2, "each act once");
+
+    // A key that nobody was shown: it is listed, and can be ended.
+    let ids = || -> Vec<(String, String)> {
+        let listed = program.json(&["key", "list"]);
+        let text = |key: &Value, field: &str| key[field].as_str().unwrap().to_owned();
+        let keys = listed["data"].as_array().unwrap();
+        keys.iter().map(|key| (text(key, "id"), text(key, "status"))).collect()
+    };
+    let status = |id: &str| ids().into_iter().find(|(known, _)| known == id).unwrap().1;
+    dies(&["key", "create", "--principal", "shop", "--role", "merchant"]);
+    let [(lost, active)] = &ids()[..] else { panic!("{:?}", ids()) };
+    assert_eq!(active, "active");
+    let revoke = [&["key", "revoke", lost][..], &why].concat();
+    dies(&revoke);
+    assert_eq!(status(lost), "revoked", "from the first shard on");
+    program.succeed(&revoke);
+    assert_eq!(status(lost), "revoked");
+    // A rotation that dies has made its key, and the old one holds as it did.
+    let made = program.json(&["key", "create", "--principal", "shop", "--role", "merchant"]);
+    let old = made["id"].as_str().unwrap();
+    dies(&["key", "rotate", old, "--overlap", "0s"]);
+    assert_eq!(status(old), "active");
+    assert_eq!(ids().len(), 3);
+    program.succeed(&["key", "rotate", old, "--overlap", "1s"]);
+
+    let data_keys = || {
+        let shown = program.json(&["encryption", "status"]);
+        let keys = shown["data_keys"].as_array().unwrap().clone();
+        let of = |shard: u64| {
+            keys.iter().filter(|key| key["shard"] == shard && key["purpose"] == "fields").count()
+        };
+        [of(0), of(1)]
+    };
+    let before = data_keys();
+    dies(&["encryption", "rotate", "--older-than", "0s"]);
+    let between = data_keys();
+    assert_eq!(between[0] + between[1], before[0] + before[1] + 1, "{between:?}");
+    program.succeed(&["encryption", "rotate", "--older-than", "1h"]);
+    assert_eq!(data_keys(), before.map(|count| count + 1));
+    program.succeed(&["audit", "verify"]);
+    program.succeed(&["reconcile", "check"]);
+}

@@ -16,6 +16,7 @@ use holdfast::domain::{
 };
 use holdfast::ingress::AccountRequest;
 use holdfast::reconciler::audit;
+use holdfast::routing::slot_of;
 use holdfast::store::{SourceFact, Store, TransferRecord};
 use holdfast::trace::Traces;
 use std::collections::BTreeMap;
@@ -222,6 +223,18 @@ impl Cluster {
     /// A customer's account in USD on a shard that may be overdrawn by so many minor units.
     pub async fn account(&self, shard: u16, overdraft_limit: i64) -> AccountId {
         self.account_of(self.name(shard), AccountKind::Customer, usd(), overdraft_limit).await
+    }
+
+    /// An account of shard 0 whose events are in another partition than those of this one.
+    pub async fn in_another_partition(&self, account: &AccountId) -> AccountId {
+        let partition =
+            |account: &AccountId| self.store().map().partition_of_slot(slot_of(account));
+        loop {
+            let other = self.account(0, 1000).await;
+            if partition(&other) != partition(account) {
+                return other;
+            }
+        }
     }
 
     pub async fn account_of(

@@ -198,7 +198,7 @@ async fn an_event_of_a_newer_release_waits_and_only_its_partition_with_it(backen
     let process = cluster.running();
     let bob = cluster.account(1, 0).await;
     let alice = cluster.account(0, 1000).await;
-    let beside = in_another_partition(&cluster, &alice).await;
+    let beside = cluster.in_another_partition(&alice).await;
     let before = process.transfer(&alice, &bob, 1).await;
     cluster.assert_committed(before).await;
 
@@ -221,17 +221,6 @@ async fn an_event_of_a_newer_release_waits_and_only_its_partition_with_it(backen
     process.start(&[Role::Hold]);
     cluster.assert_committed(waiting).await;
     cluster.finish([process]).await;
-}
-
-async fn in_another_partition(cluster: &Cluster, account: &AccountId) -> AccountId {
-    let map = cluster.store().map();
-    let partition = |account: &AccountId| map.partition_of_slot(slot_of(account));
-    loop {
-        let other = cluster.account(0, 1000).await;
-        if partition(&other) != partition(account) {
-            return other;
-        }
-    }
 }
 
 /// Commits, for the group of hold, the newer event and no other.

@@ -54,15 +54,6 @@ fn place_of(cluster: &Cluster, account: &AccountId) -> String {
     format!("shard={},partition={}", map.shard_of_slot(slot), map.partition_of_slot(slot))
 }
 
-async fn in_another_partition(cluster: &Cluster, account: &AccountId) -> AccountId {
-    loop {
-        let other = cluster.account(0, 1000).await;
-        if place_of(cluster, &other) != place_of(cluster, account) {
-            return other;
-        }
-    }
-}
-
 /// As often as the reconciler has looked at a transfer that stands still, it has left it alone.
 async fn left_alone(cluster: &Cluster, id: TransferId) {
     let looks = Mutex::new(BTreeSet::new());
@@ -86,7 +77,7 @@ async fn a_role_that_is_paused_for_a_partition_takes_nothing_of_it_and_everythin
     let cluster = Cluster::new(backend).await;
     let process = following(&cluster).await;
     let alice = cluster.account(0, 1000).await;
-    let (beside, bob) = (in_another_partition(&cluster, &alice).await, cluster.account(1, 0).await);
+    let (beside, bob) = (cluster.in_another_partition(&alice).await, cluster.account(1, 0).await);
     let scope = format!("role=hold,{}", place_of(&cluster, &alice));
     set(&cluster, &[&process], &scope, Some(PauseMode::Pause)).await;
     process.start_all();

@@ -13,6 +13,7 @@ use super::driver::Driver;
 use super::row::Row;
 use super::tx::SqlTx;
 use super::{SqlStore, decode, statements};
+use crate::crash::{self, Place};
 use crate::domain::Shard;
 use crate::sealing::{DataKey, KeyFault, LookupKey, MasterKeys, Purpose, Wrapped};
 use crate::store::transact::again;
@@ -121,6 +122,7 @@ impl<D: Driver> SqlStore<D> {
         };
         tx.keys_changed(Action::RotateDataKey, actor, &before, &keys).await?;
         tx.finish().await?;
+        crash::in_transaction(Place::Committed);
         Ok(keys.last().map(|key| key.id))
     }
 
@@ -149,6 +151,7 @@ impl<D: Driver> SqlStore<D> {
         if count > 0 {
             tx.keys_changed(Action::RewrapDataKeys, actor, &before, &keys).await?;
             tx.finish().await?;
+            crash::in_transaction(Place::Committed);
         }
         Ok(count)
     }
