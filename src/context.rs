@@ -8,6 +8,7 @@ use crate::ease::Ease;
 use crate::meters::Money;
 use crate::pauses::Pauses;
 use crate::random;
+use crate::reads::Reads;
 use crate::store::Store;
 use crate::trace::Traces;
 use crate::turn::{Projections, Turns};
@@ -19,6 +20,8 @@ use tokio::sync::{Notify, watch};
 pub struct Context {
     /// The shards.
     pub store: Arc<dyn Store>,
+    /// Where it is read what may be a little old.
+    pub reads: Reads,
     /// The log between the steps.
     pub broker: Arc<dyn Broker>,
     /// Redis, where it is configured.
@@ -62,6 +65,7 @@ impl Context {
             pauses: Pauses::default(),
             ease: Ease::default(),
             traces: Traces::default(),
+            reads: Reads::of(Arc::clone(&store)),
             store,
             broker,
             cache,

@@ -26,6 +26,7 @@ pub mod projector;
 pub mod proposals;
 pub mod quarantine;
 pub mod random;
+pub mod reads;
 pub mod reconciler;
 pub mod relay;
 pub mod roles;

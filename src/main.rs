@@ -3,7 +3,7 @@
 use clap::Parser;
 use holdfast::cli::{
     Cli, Command, Ended, account, audit, bench, cluster, config, dev, dlq, encryption, help, key,
-    lag, migrate, pause, proposal, reconcile, report, serve, status, transfer,
+    lag, migrate, pause, proposal, reconcile, report, serve, status, topics, transfer,
 };
 use holdfast::pauses::PauseMode;
 use std::process::ExitCode;
@@ -42,6 +42,7 @@ async fn run(Cli { args, command }: Cli) -> Ended {
         Some(Command::Resume(command)) => pause::resume(command, &args).await,
         Some(Command::Shards(command)) => cluster::shards(command, &args).await,
         Some(Command::Lag(command)) => lag::run(command, &args).await,
+        Some(Command::Topics(command)) => topics::run(command, &args).await,
         Some(Command::Status(command)) => status::run(command, &args).await,
         Some(Command::Bench(command)) => bench::run(*command, &args).await,
         Some(Command::Config(command)) => config::run(&command, &args),

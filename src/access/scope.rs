@@ -65,6 +65,8 @@ named! {
         ProposalsWrite = "proposals:write",
         /// Approving and rejecting what others propose.
         ProposalsDecide = "proposals:decide",
+        /// Setting velocity limits alone.
+        LimitsWrite = "limits:write",
     }
 }
 

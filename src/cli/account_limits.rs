@@ -4,7 +4,7 @@ use super::exit::{Ended, Failure, Outcome};
 use super::operator::ActingArgs;
 use super::output::{list, print, value};
 use super::{ConfigArgs, examples};
-use crate::domain::{AccountId, Currency, Limit, Money, Period};
+use crate::domain::{AccountId, Currency, Limit, MAX_COUNT, Money, Period};
 use crate::ingress::VelocityChange;
 use crate::ingress::http::LimitsAnswer;
 use crate::runtime::backend::Opening;
@@ -27,7 +27,7 @@ pub struct Limits {
     per: Option<Period>,
     /// The most transfers out of it within that time
     #[arg(long, value_name = "N", requires = "per", conflicts_with = "remove",
-        value_parser = clap::value_parser!(i64).range(0..=1_000_000_000))]
+        value_parser = clap::value_parser!(i64).range(0..=MAX_COUNT))]
     max_count: Option<i64>,
     /// The most that they may be together
     #[arg(long, value_name = "AMOUNT", requires = "per", conflicts_with = "remove")]

@@ -31,6 +31,7 @@ mod reconcile_repair;
 pub mod serve;
 pub mod status;
 mod target;
+pub mod topics;
 pub mod transfer;
 mod transfer_import;
 mod verdict;
@@ -111,6 +112,8 @@ pub enum Command {
     Shards(cluster::ShardsCommand),
     /// Show what every role has yet to read
     Lag(lag::LagCommand),
+    /// Show every topic, what is in it, and who has yet to read it
+    Topics(topics::TopicsCommand),
     /// Show what is under way, in money, and how everything is
     Status(status::StatusCommand),
     /// Drive load on a running Holdfast and show its throughput and latencies

@@ -5,10 +5,14 @@ use super::operator::ActingArgs;
 use super::proposal::{principal, show_one};
 use super::target::Target;
 use super::{ConfigArgs, examples};
-use crate::domain::{AccountId, Currency, IdempotencyKey, LetterId, Money, Operation, TransferId};
+use crate::domain::{
+    AccountId, Currency, IdempotencyKey, LetterId, Limit, MAX_COUNT, Money, Operation, Period,
+    TransferId,
+};
 use crate::proposals::{Asked, Proposals};
 use crate::runtime::backend::Opening;
 use clap::{Args, Subcommand};
+use std::collections::BTreeMap;
 
 /// `proposal create`.
 #[derive(Args, Debug)]
@@ -31,6 +35,8 @@ enum What {
     DiscardLetter(DiscardLetter),
     /// To give an account another overdraft limit
     ChangeLimit(ChangeLimit),
+    /// To give an account other velocity limits
+    ChangeVelocity(ChangeVelocity),
     /// To make a transfer from an external account
     Adjust(Adjust),
 }
@@ -80,6 +86,22 @@ struct ChangeLimit {
     account: AccountId,
     /// How far it may be overdrawn
     limit: String,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = examples!(
+    "holdfast proposal create change-velocity alice --limit day:100:1000.00 --limit minute:5: --reason 'a new contract'",
+    "holdfast proposal create change-velocity alice --reason 'no limits any more'",
+))]
+struct ChangeVelocity {
+    /// The account's id
+    account: AccountId,
+    /// minute, hour or day, the most transfers within it and the most that they may be together;
+    /// either may be left out. These and no others: none at all where none is given
+    #[arg(long, value_name = "PERIOD:COUNT:AMOUNT")]
+    limit: Vec<String>,
     #[command(flatten)]
     common: Common,
 }
@@ -145,6 +167,13 @@ pub async fn run(command: Create, args: &ConfigArgs) -> Ended {
             let limit = money(&limit, target.accepted(known).await?.row.currency, "LIMIT")?;
             propose(&target, Operation::ChangeLimit { account, limit }, common).await
         }
+        What::ChangeVelocity(ChangeVelocity { account, limit, common }) => {
+            let target = common.acting.target.open(args, Opening::AnyShard).await?;
+            let known = target.ingress().account(&account).await;
+            let currency = target.accepted(known).await?.row.currency;
+            let limits = velocity(&limit, currency)?;
+            propose(&target, Operation::ChangeVelocity { account, currency, limits }, common).await
+        }
         What::Adjust(command) => adjust(command, args).await,
     }
 }
@@ -160,6 +189,36 @@ async fn adjust(command: Adjust, args: &ConfigArgs) -> Ended {
     }
     let target = common.acting.target.open(args, Opening::AnyShard).await?;
     propose(&target, Operation::Adjust { source, destination, amount, description }, common).await
+}
+
+/// Limits as `--limit` gives them.
+fn velocity(given: &[String], currency: Currency) -> Result<BTreeMap<Period, Limit>, Failure> {
+    let mut limits = BTreeMap::new();
+    for text in given {
+        let wrong = |what: String| Failure::Usage(format!("--limit {text}: {what}"));
+        let parts: Vec<&str> = text.split(':').collect();
+        let [period, count, amount] = parts[..] else {
+            return Err(wrong("must be PERIOD:COUNT:AMOUNT, such as day:100:1000.00".to_owned()));
+        };
+        let period: Period = period.parse().map_err(wrong)?;
+        let count = match count {
+            "" => None,
+            count => match count.parse() {
+                Ok(count @ 0..=MAX_COUNT) => Some(count),
+                _ => return Err(wrong(format!("COUNT must be from 0 to {MAX_COUNT}"))),
+            },
+        };
+        let amount = match amount {
+            "" => None,
+            amount => Some(money(amount, currency, "--limit")?.minor()),
+        };
+        let limit = Limit::new(count, amount)
+            .ok_or_else(|| wrong("needs COUNT, AMOUNT or both".to_owned()))?;
+        if limits.insert(period, limit).is_some() {
+            return Err(wrong(format!("there is another limit for this {}", period.as_str())));
+        }
+    }
+    Ok(limits)
 }
 
 fn money(text: &str, currency: Currency, name: &str) -> Result<Money, Failure> {

@@ -16,6 +16,7 @@ use crate::runtime::{Needs, Services, ask_all, backend::Opening};
 use crate::store::{Quarantined, Standing, StoreError};
 use clap::Args;
 use futures::future::join_all;
+use futures::join;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal};
@@ -41,6 +42,9 @@ pub struct StatusCommand {
 
 /// Clears a terminal and goes to its first line.
 const CLEAR: &str = "\x1b[2J\x1b[H";
+
+/// What the broker may take to say how far the roles are.
+const LAG_BOUND: Duration = Duration::from_secs(5);
 
 /// Accounts in quarantine that are shown of each shard.
 const MOST_QUARANTINED: u32 = 20;
@@ -83,10 +87,16 @@ pub async fn run(command: StatusCommand, args: &ConfigArgs) -> Ended {
 pub(super) async fn look(context: &Context, services: Services) -> Status {
     let shards = context.store.map().all_shards().collect();
     let needs = Needs { roles: Role::ALL.to_vec(), shards, services };
-    let dependencies = ask_all(context, &needs).await;
-    let lags = lag::all(context).await.map_err(|error| error.to_string());
+    // All at once: what is down takes as long as it may, and the others wait for none of it. A shard
+    // that does not say what is paused is among the faults already.
+    let (dependencies, lags, of_shards, (paused, _)) = join!(
+        ask_all(context, &needs),
+        lags(context),
+        join_all(needs.shards.iter().map(|shard| of_shard(context, *shard))),
+        pauses::read(&*context.store),
+    );
     let (mut shards, mut quarantined, mut faults) = (Vec::new(), Vec::new(), Vec::new());
-    for answer in join_all(needs.shards.iter().map(|shard| of_shard(context, *shard))).await {
+    for answer in of_shards {
         match answer {
             Ok((under_way, found)) => {
                 quarantined.extend(found);
@@ -95,11 +105,16 @@ pub(super) async fn look(context: &Context, services: Services) -> Status {
             Err(error) => faults.push(error),
         }
     }
-    // A shard that does not answer is among the faults already.
-    let (paused, _) = pauses::read(&*context.store).await;
     let behind: Vec<Behind> = lags.iter().flatten().map(behind).collect();
     let findings = verdict::findings(&dependencies, &shards, &behind, &quarantined);
     Status { findings, shards, lags, dependencies, quarantined, paused, faults }
+}
+
+async fn lags(context: &Context) -> Result<Vec<Lag>, String> {
+    match tokio::time::timeout(LAG_BOUND, lag::all(context)).await {
+        Ok(lags) => lags.map_err(|error| error.to_string()),
+        Err(_) => Err(format!("the broker says nothing within {LAG_BOUND:?}")),
+    }
 }
 
 async fn of_shard(

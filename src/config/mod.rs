@@ -93,6 +93,8 @@ pub struct MySql {
     pub shards: Vec<Secret>,
     /// One URL a shard, or none at all.
     pub replicas: Vec<Secret>,
+    /// How old may be what is read from a replica.
+    pub replica_staleness: Duration,
     /// Most connections to one shard.
     pub max_connections: u32,
     /// How long to wait for a connection.
@@ -231,9 +233,18 @@ fn read_mysql(reader: &mut Reader) -> Option<MySql> {
     let acquire_timeout = reader.get("mysql_acquire_timeout", parse::duration(TEN_MILLIS..=MINUTE));
     let statement = parse::duration(MILLI * 100..=MINUTE * 5);
     let statement_timeout = reader.get("mysql_statement_timeout", statement);
+    let staleness = parse::duration(MILLI * 100..=HOUR);
+    let replica_staleness = reader.get("replica_staleness", staleness);
     let shards = reader.get_optional("mysql_shards", parse::mysql_urls)?;
     let replicas = replicas.unwrap_or_default();
-    Some(MySql { shards, replicas, max_connections, acquire_timeout, statement_timeout })
+    Some(MySql {
+        shards,
+        replicas,
+        replica_staleness,
+        max_connections,
+        acquire_timeout,
+        statement_timeout,
+    })
 }
 
 fn read_kafka(reader: &mut Reader) -> Kafka {

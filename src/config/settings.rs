@@ -104,8 +104,14 @@ pub const SETTINGS: &[Setting] = &[
             "mysql_replicas",
             None,
             "URLs such as mysql://user:password@host:3306/database, comma-separated, one for each shard",
-            "A read replica of each shard. Checked, but nothing is read from it yet.",
+            "A read replica of each shard, from which ingress reads lists, histories and projected balances. The servers need gtid_mode=ON.",
         ),
+    ),
+    setting(
+        "replica_staleness",
+        Some("1s"),
+        "a duration from 100ms to 1h, such as 1s",
+        "How old may be what is read from a replica. One that is further behind, or does not answer, is not read from, and the shard is.",
     ),
     setting(
         "mysql_max_connections",

@@ -39,7 +39,7 @@ pub use ids::{
 };
 pub use money::{InvalidAmount, MAX_AMOUNT, Money, format_minor, parse_signed_minor};
 pub use proposal::{
-    Decision, Ended, Operation, OperationKind, Proposal, ProposalId, ProposalState,
+    Decision, Ended, Operation, OperationKind, Proposal, ProposalId, ProposalState, told_limits,
 };
 pub use sealed::Sealed;
 pub use step::{
@@ -48,4 +48,4 @@ pub use step::{
 };
 pub use time::Timestamp;
 pub use transfer::{Pivot, PivotDecision, Reason, State, Terms};
-pub use velocity::{Allowance, Limit, Period, Used, Velocity};
+pub use velocity::{Allowance, Limit, MAX_COUNT, Period, Used, Velocity};

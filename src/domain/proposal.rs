@@ -1,11 +1,12 @@
 //! What one principal proposes and another decides on.
 
 use super::{
-    AccountId, Client, Currency, IdempotencyKey, InvalidId, LetterId, Money, Shard, Slot,
-    Timestamp, TransferId,
+    AccountId, Client, Currency, IdempotencyKey, InvalidId, LetterId, Limit, Money, Period, Shard,
+    Slot, Timestamp, TransferId, format_minor,
 };
 use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
@@ -72,17 +73,20 @@ pub enum OperationKind {
     DiscardLetter,
     /// Another overdraft limit.
     ChangeLimit,
+    /// Other velocity limits.
+    ChangeVelocity,
     /// A transfer from an external account.
     Adjust,
 }
 
 impl OperationKind {
     /// All of them.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::CancelTransfer,
         Self::ReleaseQuarantine,
         Self::DiscardLetter,
         Self::ChangeLimit,
+        Self::ChangeVelocity,
         Self::Adjust,
     ];
 
@@ -93,6 +97,7 @@ impl OperationKind {
             Self::ReleaseQuarantine => "release_quarantine",
             Self::DiscardLetter => "discard_letter",
             Self::ChangeLimit => "change_limit",
+            Self::ChangeVelocity => "change_velocity",
             Self::Adjust => "adjust",
         }
     }
@@ -128,6 +133,15 @@ pub enum Operation {
         /// The limit, in its currency.
         limit: Money,
     },
+    /// Gives an account these velocity limits and no others.
+    ChangeVelocity {
+        /// The account.
+        account: AccountId,
+        /// Its currency, which the limits' amounts are in.
+        currency: Currency,
+        /// At most one a period.
+        limits: BTreeMap<Period, Limit>,
+    },
     /// Makes a transfer from an external account.
     Adjust {
         /// The external account.
@@ -149,6 +163,7 @@ impl Operation {
             Self::ReleaseQuarantine { .. } => OperationKind::ReleaseQuarantine,
             Self::DiscardLetter(_) => OperationKind::DiscardLetter,
             Self::ChangeLimit { .. } => OperationKind::ChangeLimit,
+            Self::ChangeVelocity { .. } => OperationKind::ChangeVelocity,
             Self::Adjust { .. } => OperationKind::Adjust,
         }
     }
@@ -158,9 +173,9 @@ impl Operation {
         match self {
             Self::CancelTransfer(transfer) => transfer.to_string(),
             Self::DiscardLetter(letter) => letter.to_string(),
-            Self::ReleaseQuarantine { account, .. } | Self::ChangeLimit { account, .. } => {
-                account.to_string()
-            }
+            Self::ReleaseQuarantine { account, .. }
+            | Self::ChangeLimit { account, .. }
+            | Self::ChangeVelocity { account, .. } => account.to_string(),
             Self::Adjust { source, .. } => source.to_string(),
         }
     }
@@ -172,6 +187,9 @@ impl Operation {
             Self::ReleaseQuarantine { force, .. } => json!({ "force": force }),
             Self::ChangeLimit { limit, .. } => {
                 json!({ "overdraft_limit": limit.to_string(), "currency": limit.currency() })
+            }
+            Self::ChangeVelocity { currency, limits, .. } => {
+                json!({ "limits": told_limits(limits, *currency), "currency": currency })
             }
             Self::Adjust { destination, amount, description, .. } => json!({
                 "destination": destination,
@@ -200,6 +218,16 @@ impl Operation {
                 account: target.parse().ok()?,
                 limit: money("overdraft_limit")?,
             },
+            OperationKind::ChangeVelocity => {
+                let currency: Currency = text("currency")?.parse().ok()?;
+                let limits = parameters["limits"].as_array()?;
+                let read = |told: &Value| read_limit(told, currency);
+                Self::ChangeVelocity {
+                    account: target.parse().ok()?,
+                    currency,
+                    limits: limits.iter().map(read).collect::<Option<_>>()?,
+                }
+            }
             OperationKind::Adjust => Self::Adjust {
                 source: target.parse().ok()?,
                 destination: text("destination")?.parse().ok()?,
@@ -208,6 +236,27 @@ impl Operation {
             },
         })
     }
+}
+
+/// Velocity limits as people and stores have them, the shortest period first.
+pub fn told_limits(limits: &BTreeMap<Period, Limit>, currency: Currency) -> Value {
+    let told = |(period, limit): (&Period, &Limit)| {
+        json!({
+            "period": period,
+            "max_count": limit.max_count(),
+            "max_amount": limit.max_amount().map(|minor| format_minor(minor, currency)),
+        })
+    };
+    limits.iter().map(told).collect()
+}
+
+fn read_limit(told: &Value, currency: Currency) -> Option<(Period, Limit)> {
+    let amount = match told["max_amount"].as_str() {
+        Some(text) => Some(Money::parse(text, currency).ok()?.minor()),
+        None => None,
+    };
+    let limit = Limit::new(told["max_count"].as_i64(), amount)?;
+    Some((told["period"].as_str()?.parse().ok()?, limit))
 }
 
 /// How far a proposal has come.

@@ -42,6 +42,9 @@ impl Period {
     }
 }
 
+/// The most transfers that a limit may name.
+pub const MAX_COUNT: i64 = 1_000_000_000;
+
 /// The most that may be held within one window: so many transfers, so many minor units, or both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limit {

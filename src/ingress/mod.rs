@@ -34,6 +34,7 @@ pub use queries::{
 pub use refused::{Refusals, Refused};
 pub use request::{Refusal, Submitted, TransferRequest};
 pub use reverse::ReversalRequest;
+pub(crate) use velocity::velocity_within;
 pub use velocity::{VelocityChange, VelocityView};
 
 use crate::context::Context;

@@ -7,11 +7,10 @@ use super::accounts::checked;
 use super::{Ingress, Refusal};
 use crate::domain::{
     AccountId, AccountRow, AccountStatus, Allowance, Currency, Limit, Period, Timestamp, Velocity,
-    format_minor,
+    told_limits,
 };
 use crate::store::{AccountSettings, Action, Actor, BalanceRow, StoreError, Tx, Work, expect_rows};
 use async_trait::async_trait;
-use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
 /// What is done to the velocity limits of an account.
@@ -90,41 +89,40 @@ impl Work for Settle<'_> {
     type Output = Result<Settled, Refusal>;
 
     async fn run(&self, tx: &mut dyn Tx, _attempt: u32) -> Result<Self::Output, StoreError> {
-        let locked = tx.lock_accounts(&[self.id.clone()].into()).await?.remove(self.id);
-        let Some(before) = locked else {
-            return Ok(Err(Refusal::AccountNotFound(self.id.clone())));
-        };
-        checked(tx.shard(), &before)?;
-        if before.status == AccountStatus::Closed {
-            return Ok(Err(Refusal::AccountClosed(self.id.clone())));
-        }
+        let settled = velocity_within(tx, self.id, self.change, self.by).await?;
         let now = tx.now();
-        let velocity = before.velocity.limited_to(&wanted(&before.velocity, self.change));
-        if velocity == before.velocity {
-            return Ok(Ok(Settled { row: before, now, changed: false }));
-        }
-        let (was, is) = (standing(&before.velocity, &before), standing(&velocity, &before));
-        let act = self.by.act(Action::ChangeLimit, self.id, &was, &is);
-        let version_before = before.version;
-        let row = AccountRow { velocity, version: version_before + 1, ..before };
-        let settings = AccountSettings { row, version_before, metadata: None, owner: None };
-        expect_rows(tx.shard(), "account settings", 1, tx.write_settings(&settings).await?)?;
-        tx.set_velocity(self.id, &settings.row.velocity).await?;
-        tx.record_acts(&[act]).await?;
-        Ok(Ok(Settled { row: settings.row, now, changed: true }))
+        Ok(settled.map(|(row, changed)| Settled { row, now, changed }))
     }
 }
 
-/// What the audit log has of limits.
-fn standing(velocity: &Velocity, account: &AccountRow) -> Value {
-    let limit = |(period, allowance): (Period, Allowance)| {
-        let amount = allowance.limit.max_amount();
-        json!({
-            "period": period, "max_count": allowance.limit.max_count(),
-            "max_amount": amount.map(|minor| format_minor(minor, account.currency)),
-        })
+/// The account with the limits that a change leads to, and whether they are other ones, in a
+/// transaction that may do more.
+pub async fn velocity_within(
+    tx: &mut dyn Tx,
+    id: &AccountId,
+    change: &VelocityChange,
+    by: &Actor,
+) -> Result<Result<(AccountRow, bool), Refusal>, StoreError> {
+    let Some(before) = tx.lock_accounts(&[id.clone()].into()).await?.remove(id) else {
+        return Ok(Err(Refusal::AccountNotFound(id.clone())));
     };
-    velocity.iter().map(limit).collect()
+    checked(tx.shard(), &before)?;
+    if before.status == AccountStatus::Closed {
+        return Ok(Err(Refusal::AccountClosed(id.clone())));
+    }
+    let velocity = before.velocity.limited_to(&wanted(&before.velocity, change));
+    if velocity == before.velocity {
+        return Ok(Ok((before, false)));
+    }
+    let told = |velocity: &Velocity| told_limits(&velocity.limits(), before.currency);
+    let act = by.act(Action::ChangeLimit, id, &told(&before.velocity), &told(&velocity));
+    let version_before = before.version;
+    let row = AccountRow { velocity, version: version_before + 1, ..before };
+    let settings = AccountSettings { row, version_before, metadata: None, owner: None };
+    expect_rows(tx.shard(), "account settings", 1, tx.write_settings(&settings).await?)?;
+    tx.set_velocity(id, &settings.row.velocity).await?;
+    tx.record_acts(&[act]).await?;
+    Ok(Ok((settings.row, true)))
 }
 
 /// The limits that a change leads to.

@@ -25,6 +25,7 @@ impl Class {
             Scope::TransfersWrite
             | Scope::AccountsWrite
             | Scope::AccountsControl
+            | Scope::LimitsWrite
             | Scope::ProposalsWrite
             | Scope::ProposalsDecide => Self::Write,
         }

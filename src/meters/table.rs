@@ -47,6 +47,7 @@ const AWAITED: Label = label("what", Listed(|| vec!["handshake", "head", "answer
 const DEPENDENCY: Label = label("dependency", Dependencies);
 const UNSEEN: Label = label("why", Listed(|| vec!["no_room", "not_sent", "refused"]));
 const MODE: Label = label("mode", Listed(|| vec!["pause", "drain"]));
+const FROM: Label = label("from", Listed(|| vec!["primary", "replica"]));
 const TO: Label = label("to", Listed(|| vec!["closed", "half_open", "open"]));
 const VERSION: Label = label("version", Version);
 
@@ -317,6 +318,12 @@ table! {
         BREAKER_MOVES = look("many: the dependency comes and goes",
             counter("holdfast_breaker_transitions_total", &[DEPENDENCY, TO],
             "Moves of a circuit breaker."));
+        READS = look("`primary` where replicas are configured: they are behind, or away",
+            counter("holdfast_reads_total", &[SHARD, FROM],
+            "Reads of lists, histories and projected balances, by where they were read."));
+        REPLICA_AGE = look("over `HOLDFAST_REPLICA_STALENESS`: the shard is read in its place",
+            seconds(gauge("holdfast_replica_age_seconds", &[SHARD],
+            "Since when a shard's replica is not known to have everything.")));
         CACHE_ERRORS = look("by rate: Redis",
             counter("holdfast_cache_errors_total", &[],
             "Balances that could not be written to Redis."));

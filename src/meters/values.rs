@@ -41,7 +41,8 @@ impl Values {
             Self::Statuses => value.len() == 3 && number(value),
             Self::Codes => value.chars().all(|c| c.is_ascii_lowercase() || c == '_'),
             Self::Dependencies => {
-                let shard = value.strip_prefix("mysql.").or(value.strip_prefix("sqlite."));
+                let kinds = ["mysql.", "mysql-replica.", "sqlite."];
+                let shard = kinds.iter().find_map(|kind| value.strip_prefix(kind));
                 shard.map_or(["kafka", "redis"].contains(&value), number)
             }
             Self::Version => value == env!("CARGO_PKG_VERSION"),

@@ -6,14 +6,14 @@
 //! changes nothing, for a cancelled transfer stays so, and an adjustment is known by its key and its
 //! reference.
 
-use super::seen::{code_of, limit_of, still_wrong};
+use super::seen::{code_of, limit_of, still_wrong, velocity_of};
 use super::{ProposalError, Proposals};
 use crate::context::Context;
 use crate::domain::{
-    AccountId, AccountRow, Client, Ended, IdempotencyKey, Operation, Proposal, ProposalId,
-    ProposalState, Shard, Timestamp, TransferId,
+    AccountId, AccountRow, Client, Ended, IdempotencyKey, Limit, Operation, Period, Proposal,
+    ProposalId, ProposalState, Shard, Timestamp, TransferId,
 };
-use crate::ingress::{Refusal, TransferRequest, limit_within};
+use crate::ingress::{Refusal, TransferRequest, VelocityChange, limit_within, velocity_within};
 use crate::operator::letters::{self, Letter};
 use crate::operator::{Examined, OperatorError, discard_within, examine, release_within};
 use crate::store::{
@@ -21,6 +21,7 @@ use crate::store::{
 };
 use async_trait::async_trait;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// How much before its approval an adjustment is looked for: clocks are set.
@@ -73,6 +74,7 @@ impl Outcome {
 enum Left {
     Nothing(Outcome),
     Limit { account: AccountId, minor: i64 },
+    Velocity { account: AccountId, limits: BTreeMap<Period, Limit> },
     Release { account: AccountId, examined: Examined },
     Discard(Box<Letter>),
 }
@@ -119,6 +121,9 @@ impl Proposals<'_> {
             }
             Operation::ChangeLimit { account, limit } => {
                 Ok(Left::Limit { account: account.clone(), minor: limit.minor() })
+            }
+            Operation::ChangeVelocity { account, limits, .. } => {
+                Ok(Left::Velocity { account: account.clone(), limits: limits.clone() })
             }
             Operation::DiscardLetter(id) => {
                 let letter = match letters::letter(self.context(), *id).await {
@@ -258,6 +263,12 @@ impl Work for End<'_> {
                 changed = set.as_ref().ok().map(|row| (row.clone(), tx.now()));
                 set.map_or_else(|refused| refused, |row| Outcome::done(limit_of(&row)))
             }
+            Left::Velocity { account, limits } => {
+                let set = self.set_velocity(tx, &known, account, limits).await?;
+                changed = set.as_ref().ok().map(|row| (row.clone(), tx.now()));
+                let done = |row: AccountRow| velocity_of(&row.velocity.limits(), row.currency);
+                set.map_or_else(|refused| refused, |row| Outcome::done(done(row)))
+            }
             Left::Release { account, examined } => {
                 self.release(tx, &known, account, examined).await?
             }
@@ -293,15 +304,27 @@ impl End<'_> {
             let detail = format!("the limit is {} now", limit_of(row));
             return Ok(Err(Outcome::failed("changed_meanwhile", detail)));
         }
-        match limit_within(tx, account, minor, self.by).await? {
-            Ok(row) => Ok(Ok(row)),
-            Err(refusal) => match Outcome::refused(&refusal) {
-                Ok(outcome) => Ok(Err(outcome)),
-                Err(_) => {
-                    Err(StoreError::Failed { shard: tx.shard(), detail: refusal.to_string() })
-                }
-            },
+        settled(tx.shard(), limit_within(tx, account, minor, self.by).await?)
+    }
+
+    /// The account with its new velocity limits, where those that it has are the ones that were seen.
+    async fn set_velocity(
+        &self,
+        tx: &mut dyn Tx,
+        proposal: &Proposal,
+        account: &AccountId,
+        limits: &BTreeMap<Period, Limit>,
+    ) -> Result<Result<AccountRow, Outcome>, StoreError> {
+        let locked = tx.lock_accounts(&[account.clone()].into()).await?;
+        if let Some(row) = locked.get(account)
+            && velocity_of(&row.velocity.limits(), row.currency) != before(tx.shard(), proposal)?
+        {
+            let detail = "the velocity limits are others now";
+            return Ok(Err(Outcome::failed("changed_meanwhile", detail)));
         }
+        let change = VelocityChange::Replace(limits.clone());
+        let set = velocity_within(tx, account, &change, self.by).await?;
+        settled(tx.shard(), set.map(|(row, _)| row))
     }
 
     /// Ends the quarantine that was seen, and no other. Its reason is written under the lock of the
@@ -322,6 +345,20 @@ impl End<'_> {
             return Ok(no_such_quarantine());
         }
         Ok(Outcome::done(json!({ "released": account, "still_wrong": still_wrong(examined) })))
+    }
+}
+
+/// What is refused for good is what became of the proposal.
+fn settled(
+    shard: Shard,
+    set: Result<AccountRow, Refusal>,
+) -> Result<Result<AccountRow, Outcome>, StoreError> {
+    match set {
+        Ok(row) => Ok(Ok(row)),
+        Err(refusal) => match Outcome::refused(&refusal) {
+            Ok(outcome) => Ok(Err(outcome)),
+            Err(_) => Err(StoreError::Failed { shard, detail: refusal.to_string() }),
+        },
     }
 }
 

@@ -237,7 +237,8 @@ impl<'a> Proposals<'a> {
         Ok(match operation {
             Operation::CancelTransfer(transfer) => map.shard_of_transfer(*transfer),
             Operation::ReleaseQuarantine { account, .. }
-            | Operation::ChangeLimit { account, .. } => map.shard_of(account),
+            | Operation::ChangeLimit { account, .. }
+            | Operation::ChangeVelocity { account, .. } => map.shard_of(account),
             Operation::Adjust { source, .. } => map.shard_of(source),
             Operation::DiscardLetter(letter) => {
                 let known = map.all_shards().find(|shard| *shard == letter.shard);

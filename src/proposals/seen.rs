@@ -2,11 +2,14 @@
 //! they stand when it is done.
 
 use super::{ProposalError, Proposals};
-use crate::domain::{AccountKind, AccountRow, Operation, format_minor};
+use crate::domain::{
+    AccountKind, AccountRow, Currency, Limit, Operation, Period, format_minor, told_limits,
+};
 use crate::ingress::Refusal;
 use crate::operator::letters::{self, Blocked};
 use crate::operator::{Examined, examine, quarantined};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 
 impl Proposals<'_> {
     /// How things stand, as far as the operation has to do with them; or why it cannot be done.
@@ -53,6 +56,14 @@ impl Proposals<'_> {
                 }
                 Ok(limit_of(&row))
             }
+            Operation::ChangeVelocity { account, currency, .. } => {
+                let seen = self.ingress.velocity(account).await?;
+                if seen.currency != *currency {
+                    return Err(impossible("currency", "is not the account's"));
+                }
+                let limits = seen.limits.into_iter().map(|(period, kept)| (period, kept.limit));
+                Ok(velocity_of(&limits.collect(), *currency))
+            }
             Operation::Adjust { source, destination, amount, .. } => {
                 let pays = self.ingress.account(source).await?.row;
                 let is_paid = self.ingress.account(destination).await?.row;
@@ -83,6 +94,11 @@ pub(super) fn still_wrong(examined: &Examined) -> Value {
 pub(super) fn limit_of(row: &AccountRow) -> Value {
     let limit = format_minor(row.overdraft_limit, row.currency);
     json!({ "overdraft_limit": limit, "currency": row.currency })
+}
+
+/// An account's velocity limits, in the form that is kept.
+pub(super) fn velocity_of(limits: &BTreeMap<Period, Limit>, currency: Currency) -> Value {
+    json!({ "limits": told_limits(limits, currency), "currency": currency })
 }
 
 /// The refusal's code, for what is kept of it.

@@ -7,9 +7,10 @@ use crate::broker::embedded::{EmbeddedBroker, EmbeddedSettings};
 use crate::broker::kafka::{KafkaBroker, KafkaSettings};
 use crate::broker::{Broker, Topic};
 use crate::cache::BalanceCache;
-use crate::config::{Config, Fault, Faults, MySql, Setting};
+use crate::config::{Config, Fault, Faults, MySql, Secret, Setting};
 use crate::context::{Context, Policy};
 use crate::domain::Shard;
+use crate::roles::Role;
 use crate::store::mysql::{MySqlSettings, MySqlStore};
 use crate::store::sqlite::{self, SqliteSettings, SqliteStore};
 use crate::store::{MigrationReport, Store, StoreError};
@@ -18,6 +19,7 @@ use futures::future::join_all;
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 pub use crate::store::Opening;
 
@@ -32,6 +34,8 @@ pub struct Backend {
     pub broker: Arc<dyn Broker>,
     /// Redis, where it is configured.
     pub cache: Option<BalanceCache>,
+    /// Replicas of the shards, where they are configured, and how old they may be.
+    pub replicas: Option<(Arc<dyn Store>, Duration)>,
     /// What they are called.
     pub services: Services,
 }
@@ -42,8 +46,12 @@ const EMBEDDED: Services = Services { store: "sqlite", broker: "log" };
 impl Backend {
     /// What roles are given.
     pub fn into_context(self, policy: Policy) -> Context {
-        let Self { store, broker, cache, .. } = self;
-        Context::new(store, broker, cache, policy, Backlog::default())
+        let Self { store, broker, cache, replicas, .. } = self;
+        let mut context = Context::new(store, broker, cache, policy, Backlog::default());
+        if let Some((replicas, staleness)) = replicas {
+            context.reads = context.reads.with_replicas(replicas, staleness);
+        }
+        context
     }
 }
 
@@ -59,9 +67,24 @@ pub async fn connect(config: &Config, waiting: &Waiting) -> anyhow::Result<Backe
     };
     waiting.look_at_others(Arc::clone(&broker), redis(config)?);
     let store = waiting.for_store(open).await?.with_encryption(config.encryption.clone());
+    let replicas = replicas(&store, config, mysql)?;
     let store = Arc::new(store);
     waiting.look_at_shards(store.as_ref()).await;
-    Ok(Backend { store, broker, cache, services: SERVERS })
+    Ok(Backend { store, broker, cache, replicas, services: SERVERS })
+}
+
+/// The replicas that ingress reads from, where they are configured; nothing is connected yet.
+fn replicas(
+    shards: &MySqlStore,
+    config: &Config,
+    mysql: &MySql,
+) -> anyhow::Result<Option<(Arc<dyn Store>, Duration)>> {
+    if mysql.replicas.is_empty() || !config.roles.contains(&Role::Ingress) {
+        return Ok(None);
+    }
+    let replicas = shards.replicas(&settings_of(mysql, &mysql.replicas))?;
+    let replicas = Arc::new(replicas.with_encryption(config.encryption.clone()));
+    Ok(Some((replicas, mysql.replica_staleness)))
 }
 
 /// The shards that do not answer, each asked by itself.
@@ -90,11 +113,12 @@ pub async fn open_for_command(config: &Config, opening: Opening) -> anyhow::Resu
         let store = SqliteStore::open(&SqliteSettings::new(&config.data), opening).await?;
         let store = Arc::new(store.with_encryption(config.encryption.clone()));
         let broker = Arc::new(EmbeddedBroker::open_read_only(log_dir(&config.data))?);
-        return Ok(Backend { store, broker, cache: None, services: EMBEDDED });
+        return Ok(Backend { store, broker, cache: None, replicas: None, services: EMBEDDED });
     };
     let store = MySqlStore::open(&mysql_settings(mysql), opening).await?;
     let store = Arc::new(store.with_encryption(config.encryption.clone()));
-    Ok(Backend { store, broker: kafka(config)?, cache: redis(config)?, services: SERVERS })
+    let (broker, cache) = (kafka(config)?, redis(config)?);
+    Ok(Backend { store, broker, cache, replicas: None, services: SERVERS })
 }
 
 /// The embedded store and log, made where they do not exist, opened by this process alone.
@@ -107,7 +131,8 @@ pub async fn open_or_create_embedded(
     let settings = SqliteSettings::new(&config.data);
     let store = SqliteStore::open(&settings, Opening::AllShards).await?;
     let store = Arc::new(store.with_encryption(config.encryption.clone()));
-    Ok(Backend { store, broker: Arc::new(broker), cache: None, services: EMBEDDED })
+    let broker = Arc::new(broker);
+    Ok(Backend { store, broker, cache: None, replicas: None, services: EMBEDDED })
 }
 
 /// The embedded log, for this process alone.
@@ -153,8 +178,12 @@ fn require_embedded(data: &Path) -> anyhow::Result<()> {
 
 /// How the databases are reached.
 pub fn mysql_settings(mysql: &MySql) -> MySqlSettings {
+    settings_of(mysql, &mysql.shards)
+}
+
+fn settings_of(mysql: &MySql, urls: &[Secret]) -> MySqlSettings {
     MySqlSettings {
-        urls: mysql.shards.iter().map(|url| url.expose().to_owned()).collect(),
+        urls: urls.iter().map(|url| url.expose().to_owned()).collect(),
         max_connections: mysql.max_connections,
         acquire_timeout: mysql.acquire_timeout,
         statement_timeout: mysql.statement_timeout,

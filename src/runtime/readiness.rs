@@ -5,6 +5,7 @@ use crate::domain::Shard;
 use crate::ingress::http::{DependencyStatus, Health, Readiness};
 use crate::roles::Role;
 use futures::future::{BoxFuture, FutureExt, join_all};
+use std::collections::HashMap;
 use std::fmt::Display;
 use std::sync::{Arc, Mutex as SyncMutex};
 use std::time::Duration;
@@ -13,8 +14,12 @@ use tokio::time::Instant;
 
 /// How long an answer is good for.
 const FRESH: Duration = Duration::from_secs(1);
-/// A dependency that takes longer counts as down.
+/// How long an answer is waited for.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// How long one that was up may say nothing and still count as up. Under more load than it can take
+/// every answer takes long, and a process that says it is not ready for that sends its load to the
+/// others, until none is. What is down refuses, or has its breaker opened, and is told at once.
+const SILENCE: Duration = Duration::from_secs(10);
 
 /// Said of a shard that is up.
 const MAY_LOSE_COMMITS: &str = "confirmed commits can be lost with this server: it replicates \
@@ -28,7 +33,12 @@ pub struct Condition {
 }
 
 /// What was answered, and when.
-type Answer = (Instant, Vec<DependencyStatus>);
+struct Answer {
+    at: Instant,
+    statuses: Vec<DependencyStatus>,
+    /// When each was last seen to be up.
+    up: HashMap<String, Instant>,
+}
 
 #[derive(Clone)]
 enum Phase {
@@ -125,12 +135,25 @@ impl Condition {
     /// One question at a time; those who wait for it share its answer.
     async fn asked_lately(&self, context: &Context, needs: &Needs) -> Vec<DependencyStatus> {
         let mut last = self.last.lock().await;
-        if let Some((_, statuses)) = last.as_ref().filter(|(at, _)| at.elapsed() < FRESH) {
-            return statuses.clone();
+        if let Some(answer) = last.as_ref().filter(|answer| answer.at.elapsed() < FRESH) {
+            return answer.statuses.clone();
         }
-        let statuses = ask_all(context, needs).await;
-        *last = Some((Instant::now(), statuses.clone()));
+        let mut up = last.take().map(|answer| answer.up).unwrap_or_default();
+        let mut statuses = ask_all(context, needs).await;
+        statuses.iter_mut().for_each(|status| bear_with(status, &mut up, Instant::now()));
+        *last = Some(Answer { at: Instant::now(), statuses: statuses.clone(), up });
         statuses
+    }
+}
+
+/// One that was up not long ago and says nothing is slow.
+fn bear_with(status: &mut DependencyStatus, up: &mut HashMap<String, Instant>, now: Instant) {
+    if status.health == Health::Up {
+        up.insert(status.name.clone(), now);
+    } else if status.latency >= PATIENCE
+        && up.get(&status.name).is_some_and(|at| now - *at < SILENCE)
+    {
+        status.health = Health::Up;
     }
 }
 
@@ -160,6 +183,7 @@ pub async fn ask_all(context: &Context, needs: &Needs) -> Vec<DependencyStatus> 
         questions.push(ask("redis".to_owned(), false, cache.ping()).boxed());
     }
     let mut statuses = join_all(questions).await;
+    statuses.extend(context.reads.faults().into_iter().map(replica));
     let of_shards = &mut statuses[..shards];
     let of_each = context.store.map().all_shards().zip(of_shards.iter_mut());
     join_all(of_each.map(|(shard, status)| warn_of_losses(context, shard, status))).await;
@@ -167,6 +191,18 @@ pub async fn ask_all(context: &Context, needs: &Needs) -> Vec<DependencyStatus> 
         of_shards.iter_mut().for_each(|status| status.required = true);
     }
     statuses
+}
+
+/// What is known of a shard's replica, which is looked at all the time.
+fn replica((shard, fault): (Shard, Option<String>)) -> DependencyStatus {
+    let why = |fault| format!("the shard is read in its place: {fault}");
+    DependencyStatus {
+        name: format!("mysql-replica.{shard}"),
+        health: if fault.is_none() { Health::Up } else { Health::Down },
+        latency: Duration::ZERO,
+        required: false,
+        detail: fault.map(why),
+    }
 }
 
 /// A shard that answers can work all the same: what it confirms may be lost with its server.
@@ -192,4 +228,35 @@ async fn ask<E: Display>(
     };
     let health = if detail.is_none() { Health::Up } else { Health::Down };
     DependencyStatus { name, health, latency: asked.elapsed(), required, detail }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(health: Health, latency: Duration) -> DependencyStatus {
+        DependencyStatus {
+            name: "mysql.0".to_owned(),
+            health,
+            latency,
+            required: true,
+            detail: None,
+        }
+    }
+
+    #[test]
+    fn what_was_up_and_says_nothing_is_slow_for_a_while_and_what_refuses_is_down_at_once() {
+        let (mut up, began) = (HashMap::new(), Instant::now());
+        let mut after = |health, latency, seconds| {
+            let mut status = status(health, latency);
+            bear_with(&mut status, &mut up, began + Duration::from_secs(seconds));
+            status.health
+        };
+        assert_eq!(after(Health::Down, PATIENCE, 0), Health::Down, "it was never up");
+        assert_eq!(after(Health::Up, Duration::ZERO, 1), Health::Up);
+        assert_eq!(after(Health::Down, PATIENCE, 2), Health::Up, "it is slow");
+        assert_eq!(after(Health::Down, Duration::ZERO, 3), Health::Down, "it refuses");
+        assert_eq!(after(Health::Down, PATIENCE, 10), Health::Up);
+        assert_eq!(after(Health::Down, PATIENCE, 11), Health::Down, "for too long");
+    }
 }

@@ -14,6 +14,7 @@ mod operations;
 mod pauses;
 mod proposals;
 mod recovery;
+mod replication;
 mod rows;
 mod sealing;
 mod sql;
@@ -31,6 +32,7 @@ pub use operations::{
 pub use pauses::{PauseReads, PauseRow, PausesTx};
 pub use proposals::{Proposals, ProposalsTx};
 pub use recovery::{Lease, Recovery};
+pub use replication::{Executed, Replication};
 pub use rows::{
     AccountChange, AccountFilter, AccountRecord, AccountSettings, BalanceRow, Cause, Claim,
     ClaimKey, Entry, EntryRow, Identity, Mark, NewTransfer, OutboxRow, Side, StageWrite, Standing,
@@ -301,6 +303,7 @@ pub trait Store:
     + PauseReads
     + Proposals
     + Recovery
+    + Replication
     + Sealing
     + Send
     + Sync

@@ -13,6 +13,7 @@ mod privacy;
 #[allow(dead_code, reason = "tests/faults uses the rest")]
 pub mod program;
 mod recovery;
+mod released;
 mod serving;
 mod traces;
 mod usage;

@@ -8,7 +8,9 @@ use super::params::Params;
 use super::problem::{Fault, Place, Problem};
 use super::schemas::{self, AccountErrors, SetLimitsErrors};
 use super::{Api, TAG_ACCOUNTS};
-use crate::domain::{Allowance, Currency, Limit, Money, Period, Timestamp, format_minor};
+use crate::domain::{
+    Allowance, Currency, Limit, MAX_COUNT, Money, Period, Timestamp, format_minor,
+};
 use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
@@ -17,9 +19,6 @@ use std::collections::BTreeMap;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
-
-/// The most transfers that a limit may name.
-const MAX_COUNT: i64 = 1_000_000_000;
 
 /// The routes of this file.
 pub fn routes() -> OpenApiRouter<Api> {
@@ -38,7 +37,7 @@ struct SetLimits {
 /// A limit to be set: on the number of transfers, on their sum, or on both.
 #[derive(ToSchema)]
 #[allow(dead_code, reason = "documents the fields that are read")]
-struct SetLimit {
+pub struct SetLimit {
     #[schema(schema_with = schemas::period)]
     period: String,
     /// The most transfers out of the account in one period.
@@ -116,7 +115,8 @@ async fn show_limits(
 /// Set an account's velocity limits
 ///
 /// Replaces all of them; an empty list removes them. A period that had a limit keeps what is used
-/// of it; a new limit counts from now on. A repeat changes nothing.
+/// of it; a new limit counts from now on. A repeat changes nothing. Whoever may not do it
+/// alone proposes it (`change_velocity`).
 #[utoipa::path(
     put, path = "/v1/accounts/{id}/limits", tag = TAG_ACCOUNTS, request_body = SetLimits,
     params(("id" = String, Path, description = "Account id")),
@@ -141,21 +141,38 @@ async fn set_limits(
 /// The limits of a body. Without a currency only the form of amounts is looked at.
 fn read(text: &str, currency: Option<Currency>) -> Result<BTreeMap<Period, Limit>, Vec<Fault>> {
     let mut fields = Fields::parse(text, "")?;
-    let elements = fields.required("limits", |value| json::elements(value, Period::ALL.len()));
-    let mut limits = BTreeMap::new();
-    for (index, element) in elements.into_iter().flatten().enumerate() {
-        let pointer = format!("/limits/{index}");
+    let given: Option<&RawValue> = fields.required("limits", Ok);
+    let limits = given.map(|given| limits(given, currency));
+    let mut faults = fields.finish();
+    match limits {
+        Some(Ok(limits)) if faults.is_empty() => return Ok(limits),
+        Some(Err(found)) => faults.extend(found),
+        Some(Ok(_)) | None => {}
+    }
+    Err(faults)
+}
+
+/// What is given as `limits`. Without a currency only the form of amounts is looked at.
+pub fn limits(
+    given: &RawValue,
+    currency: Option<Currency>,
+) -> Result<BTreeMap<Period, Limit>, Vec<Fault>> {
+    const POINTER: &str = "/limits";
+    let elements = json::elements(given, Period::ALL.len())
+        .map_err(|detail| vec![Fault::new(Place::Body, POINTER, detail)])?;
+    let (mut limits, mut faults) = (BTreeMap::new(), Vec::new());
+    for (index, element) in elements.into_iter().enumerate() {
+        let pointer = format!("{POINTER}/{index}");
         match limit(element, &pointer, currency) {
             Ok((period, limit)) => {
                 if limits.insert(period, limit).is_some() {
                     let detail = format!("there is another limit for this {}", period.as_str());
-                    fields.add(Fault::new(Place::Body, format!("{pointer}/period"), detail));
+                    faults.push(Fault::new(Place::Body, format!("{pointer}/period"), detail));
                 }
             }
-            Err(faults) => faults.into_iter().for_each(|fault| fields.add(fault)),
+            Err(found) => faults.extend(found),
         }
     }
-    let faults = fields.finish();
     if faults.is_empty() { Ok(limits) } else { Err(faults) }
 }
 

@@ -1,6 +1,7 @@
 //! Bodies about proposals, and the shape of a proposal.
 
 use super::json::{self, Fields};
+use super::limits::{SetLimit, limits};
 use super::problem::{Code, Place, Problem};
 use super::schemas;
 use super::transfer_body::{Caller, Key};
@@ -15,7 +16,7 @@ use utoipa::ToSchema;
 
 /// What is proposed. `cancel_transfer` needs `transfer`; `release_quarantine` needs `account` and
 /// takes `force`; `discard_letter` needs `letter`; `change_limit` needs `account` and
-/// `overdraft_limit`; `adjust` needs `source`, an external account, `destination`, `amount` and
+/// `overdraft_limit`; `change_velocity` needs `account` and `limits`; `adjust` needs `source`, an external account, `destination`, `amount` and
 /// `currency`, and takes `description`.
 #[derive(ToSchema)]
 #[allow(dead_code, reason = "documents the fields that `Proposing` reads")]
@@ -37,6 +38,9 @@ pub struct CreateProposal {
     /// In the account's currency.
     #[schema(schema_with = schemas::amount, required = false)]
     overdraft_limit: String,
+    /// The velocity limits that the account is to have, and no others.
+    #[schema(max_items = 3, required = false)]
+    limits: Vec<SetLimit>,
     /// The external account that pays.
     #[schema(schema_with = schemas::account_id, required = false)]
     source: String,
@@ -63,14 +67,17 @@ pub struct RejectProposal {
 }
 
 /// Fields that only some kinds take, and those that need them.
-const FIELDS: [(&str, &[OperationKind], &[OperationKind]); 10] = {
-    use OperationKind::{Adjust, CancelTransfer, ChangeLimit, DiscardLetter, ReleaseQuarantine};
+const FIELDS: [(&str, &[OperationKind], &[OperationKind]); 11] = {
+    use OperationKind::{
+        Adjust, CancelTransfer, ChangeLimit, ChangeVelocity, DiscardLetter, ReleaseQuarantine,
+    };
     [
         ("transfer", &[CancelTransfer], &[]),
-        ("account", &[ReleaseQuarantine, ChangeLimit], &[]),
+        ("account", &[ReleaseQuarantine, ChangeLimit, ChangeVelocity], &[]),
         ("letter", &[DiscardLetter], &[]),
         ("force", &[], &[ReleaseQuarantine]),
         ("overdraft_limit", &[ChangeLimit], &[]),
+        ("limits", &[ChangeVelocity], &[]),
         ("source", &[Adjust], &[]),
         ("destination", &[Adjust], &[]),
         ("amount", &[Adjust], &[]),
@@ -91,6 +98,7 @@ pub struct Proposing<'a> {
 enum Said<'a> {
     Whole(Operation),
     Limit { account: AccountId, limit: &'a RawValue },
+    Velocity { account: AccountId, limits: &'a RawValue },
 }
 
 impl<'a> Proposing<'a> {
@@ -107,6 +115,10 @@ impl<'a> Proposing<'a> {
         let force = fields.optional("force", json::flag).unwrap_or(false);
         let limit =
             fields.optional("overdraft_limit", |value| json::money(value, None).map(|_| value));
+        let velocity: Option<&RawValue> = fields.optional("limits", Ok);
+        // Its faults are told now; its amounts are read when the currency is known.
+        let faults = velocity.and_then(|given| limits(given, None).err());
+        faults.into_iter().flatten().for_each(|fault| fields.add(fault));
         let source = fields.optional("source", json::account_id);
         let destination = fields.optional("destination", json::account_id);
         if source.is_some() && source == destination {
@@ -138,6 +150,9 @@ impl<'a> Proposing<'a> {
             Some(OperationKind::ChangeLimit) => {
                 account.zip(limit).map(|(account, limit)| Said::Limit { account, limit })
             }
+            Some(OperationKind::ChangeVelocity) => {
+                account.zip(velocity).map(|(account, limits)| Said::Velocity { account, limits })
+            }
             Some(OperationKind::Adjust) => {
                 source.zip(destination).zip(amount).map(|((source, destination), amount)| {
                     Said::Whole(Operation::Adjust { source, destination, amount, description })
@@ -154,20 +169,28 @@ impl<'a> Proposing<'a> {
     pub fn account(&self) -> Option<&AccountId> {
         match &self.said {
             Said::Whole(_) => None,
-            Said::Limit { account, .. } => Some(account),
+            Said::Limit { account, .. } | Said::Velocity { account, .. } => Some(account),
         }
     }
 
     /// The operation; `currency` is that of the account, where it is needed.
     pub fn operation(self, currency: Option<Currency>) -> Result<Operation, Problem> {
-        let (account, limit) = match self.said {
-            Said::Whole(operation) => return Ok(operation),
-            Said::Limit { account, limit } => (account, limit),
-        };
-        let fault = |detail| Problem::fault(Place::Body, "/overdraft_limit", detail);
-        let limit: Option<Money> = json::money(limit, currency).map_err(fault)?;
-        let limit = limit.ok_or_else(|| fault("has no currency".to_owned()))?;
-        Ok(Operation::ChangeLimit { account, limit })
+        let unknown = |pointer| Problem::fault(Place::Body, pointer, "has no currency".to_owned());
+        match self.said {
+            Said::Whole(operation) => Ok(operation),
+            Said::Limit { account, limit } => {
+                const POINTER: &str = "/overdraft_limit";
+                let fault = |detail| Problem::fault(Place::Body, POINTER, detail);
+                let limit: Option<Money> = json::money(limit, currency).map_err(fault)?;
+                let limit = limit.ok_or_else(|| unknown(POINTER))?;
+                Ok(Operation::ChangeLimit { account, limit })
+            }
+            Said::Velocity { account, limits: given } => {
+                let currency = currency.ok_or_else(|| unknown("/limits"))?;
+                let limits = limits(given, Some(currency)).map_err(Problem::invalid)?;
+                Ok(Operation::ChangeVelocity { account, currency, limits })
+            }
+        }
     }
 }
 

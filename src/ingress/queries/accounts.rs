@@ -20,16 +20,17 @@ impl Ingress {
         found.ok_or_else(|| Refusal::AccountNotFound(id.clone()))
     }
 
-    /// Accounts of all shards in id order, after `after`, at most `limit`.
+    /// Accounts of all shards in id order, after `after`, at most `limit`; as of a moment ago where
+    /// they are read from replicas.
     pub async fn accounts(
         &self,
         filter: &AccountFilter,
         after: Option<&AccountId>,
         limit: u32,
     ) -> Result<Listed<AccountRecord>, Refusal> {
-        let store = &self.context.store;
-        let shards = store.map().all_shards();
-        let reads = shards.map(|shard| store.accounts(shard, filter, after, limit + 1));
+        let shards = self.context.store.map().all_shards();
+        let from = &self.context.reads;
+        let reads = shards.map(|shard| from.accounts(shard, filter, after, limit + 1));
         let mut accounts: Vec<AccountRecord> =
             try_join_all(reads).await?.into_iter().flatten().collect();
         accounts.sort_unstable_by(|left, right| left.row.id.cmp(&right.row.id));
@@ -54,7 +55,7 @@ impl Ingress {
             return Ok(Some(balance));
         }
         let shard = self.context.store.map().shard_of(id);
-        Ok(self.context.store.balance(shard, id).await?)
+        Ok(self.context.reads.balance(shard, id).await?)
     }
 
     async fn cached_balance(&self, id: &AccountId) -> Option<BalanceRow> {
@@ -68,7 +69,8 @@ impl Ingress {
         }
     }
 
-    /// Ledger entries of an account, newest first, below `before_version`, at most `limit`.
+    /// Ledger entries of an account, newest first, below `before_version`, at most `limit`; as of a
+    /// moment ago where they are read from a replica.
     pub async fn entries(
         &self,
         id: &AccountId,
@@ -76,7 +78,7 @@ impl Ingress {
         limit: u32,
     ) -> Result<Listed<EntryRow>, Refusal> {
         let shard = self.context.store.map().shard_of(id);
-        let rows = self.context.store.entries(shard, id, before_version, limit + 1).await?;
+        let rows = self.context.reads.entries(shard, id, before_version, limit + 1).await?;
         if rows.is_empty() {
             self.account(id).await?;
         }

@@ -205,23 +205,23 @@ impl Ingress {
     }
 
     /// Transfers out of and into an account, newest first, at most `limit`, and where they end if
-    /// more follow.
+    /// more follow; as of a moment ago where they are read from a replica.
     pub async fn account_transfers(
         &self,
         id: &AccountId,
         listing: &TransferListing,
         limit: u32,
     ) -> Result<(Vec<ListedTransfer>, Option<TransferPosition>), Refusal> {
-        let store = &self.context.store;
-        let shard = store.map().shard_of(id);
+        let reads = &self.context.reads;
+        let shard = self.context.store.map().shard_of(id);
         let (filter, mut end) = (listing.filter(), listing.before);
         let mut transfers = Vec::new();
         if listing.wants(Direction::Out) {
-            let rows = store.outgoing(shard, id, &filter, end.outgoing, limit + 1).await?;
+            let rows = reads.outgoing(shard, id, &filter, end.outgoing, limit + 1).await?;
             transfers.extend(rows.into_iter().map(Box::new).map(ListedTransfer::Outgoing));
         }
         if listing.wants(Direction::In) {
-            let rows = store.incoming(shard, id, &filter, end.incoming, limit + 1).await?;
+            let rows = reads.incoming(shard, id, &filter, end.incoming, limit + 1).await?;
             transfers = merge(transfers, rows.into_iter().map(ListedTransfer::Incoming).collect());
         }
         if transfers.is_empty() {
@@ -232,7 +232,8 @@ impl Ingress {
         Ok((listed.items, listed.more.then_some(end)))
     }
 
-    /// Transfers out of an account that carry a reference, newest first, at most `limit`.
+    /// Transfers out of an account that carry a reference, newest first, at most `limit`. Never from a
+    /// replica: whoever does not find theirs asks for it again.
     pub async fn transfers_by_reference(
         &self,
         source: &AccountId,

@@ -62,7 +62,12 @@ impl MySqlSettings {
 impl MySqlStore {
     /// Connects to shards that were migrated.
     pub async fn open(settings: &MySqlSettings, opening: Opening) -> Result<Self, StoreError> {
-        Self::open_with(MySqlDriver::new(settings)?, opening).await
+        Self::open_with(MySqlDriver::new("mysql", settings)?, opening).await
+    }
+
+    /// Replicas of these shards, one of each. Nothing is connected yet.
+    pub fn replicas(&self, settings: &MySqlSettings) -> Result<Self, StoreError> {
+        Ok(self.elsewhere(MySqlDriver::new("mysql-replica", settings)?))
     }
 }
 
@@ -82,11 +87,11 @@ pub(super) struct Database {
 }
 
 impl MySqlDriver {
-    /// Connects when it is asked for something.
-    pub(super) fn new(settings: &MySqlSettings) -> Result<Self, StoreError> {
+    /// Connects when it is asked for something. A server is called `kind`, a dot and its shard.
+    pub(super) fn new(kind: &str, settings: &MySqlSettings) -> Result<Self, StoreError> {
         let shards = (0..).map(Shard).zip(&settings.urls);
         let databases = shards.map(|(shard, url)| {
-            Database::new(settings, shard, url)
+            Database::new(kind, settings, shard, url)
                 .map_err(|fault| StoreError::Failed { shard, detail: fault })
         });
         Ok(Self {
@@ -98,7 +103,7 @@ impl MySqlDriver {
 
 impl Database {
     /// The fault does not repeat the address, which may hold a password.
-    fn new(settings: &MySqlSettings, shard: Shard, text: &str) -> Result<Self, String> {
+    fn new(kind: &str, settings: &MySqlSettings, shard: Shard, text: &str) -> Result<Self, String> {
         const SHAPE: &str = "a shard's address is mysql://user:password@host:port/database";
         let url = Url::parse(text).map_err(|error| format!("{SHAPE}: {error}"))?;
         let name = url.path().trim_start_matches('/').to_owned();
@@ -122,7 +127,7 @@ impl Database {
             settings.max_connections,
             settings.acquire_timeout,
         );
-        let breaker = breaker::<MySqlDriver>(format!("mysql.{shard}"), vec![connections.clone()]);
+        let breaker = breaker::<MySqlDriver>(format!("{kind}.{shard}"), vec![connections.clone()]);
         Ok(Self { options, name, address, connections, breaker })
     }
 }

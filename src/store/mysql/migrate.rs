@@ -21,12 +21,12 @@ pub async fn migrate(
     settings: &MySqlSettings,
     partitions: u32,
 ) -> Result<MigrationReport, StoreError> {
-    sql::migrate(&Arc::new(MySqlDriver::new(settings)?), partitions).await
+    sql::migrate(&Arc::new(MySqlDriver::new("mysql", settings)?), partitions).await
 }
 
 /// What [`migrate`] would do.
 pub async fn pending(settings: &MySqlSettings) -> Result<Vec<PendingShard>, StoreError> {
-    sql::pending(&Arc::new(MySqlDriver::new(settings)?)).await
+    sql::pending(&Arc::new(MySqlDriver::new("mysql", settings)?)).await
 }
 
 impl Schema for MySqlDriver {

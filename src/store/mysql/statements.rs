@@ -62,6 +62,8 @@ pub(super) const STATEMENTS: Statements = Statements {
             AND EXISTS (SELECT 1 FROM performance_schema.global_variables \
                 WHERE VARIABLE_NAME = 'rpl_semi_sync_source_wait_point' \
                 AND VARIABLE_VALUE = 'AFTER_SYNC'))",
+    executed: "SELECT IF(@@GLOBAL.gtid_mode = 'ON', @@GLOBAL.gtid_executed, NULL)",
+    has_executed: "SELECT GTID_SUBSET(?, @@GLOBAL.gtid_executed)",
 
     lock_accounts: concat!(
         "SELECT ",

@@ -24,6 +24,7 @@ mod projection;
 mod proposals;
 mod reconcile;
 mod recovery;
+mod replication;
 mod row;
 mod sealing;
 mod stages;
@@ -62,6 +63,18 @@ pub struct SqlStore<D> {
 }
 
 impl<D: Driver> SqlStore<D> {
+    /// The same cluster on other servers, none of which was asked for anything yet: what each says it
+    /// is is compared before the first read of it.
+    pub(super) fn elsewhere(&self, driver: D) -> Self {
+        Self {
+            driver: Arc::new(driver),
+            map: self.map.clone(),
+            identity: self.identity.clone(),
+            verified: self.verified.iter().map(|_| AtomicBool::new(false)).collect(),
+            seals: None,
+        }
+    }
+
     fn texts(&self) -> &'static Statements {
         D::STATEMENTS
     }

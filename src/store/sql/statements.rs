@@ -22,6 +22,11 @@ pub struct Statements {
     /// 1 where a confirmed commit survives the loss of its server.
     pub keeps_commits: &'static str,
 
+    /// What the server has executed; nothing where it does not number its transactions.
+    pub executed: &'static str,
+    /// 1 where all of that is executed here.
+    pub has_executed: &'static str,
+
     /// Locks decision rows in the order of the batch and reads them, and whether they are limited.
     pub lock_accounts: &'static str,
     /// Velocity limits of accounts, with what is used of them.

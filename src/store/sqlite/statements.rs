@@ -19,6 +19,8 @@ pub(super) const STATEMENTS: Statements = Statements {
     now: "SELECT NULL",
     read_only: "SELECT 0",
     keeps_commits: "SELECT 1",
+    executed: "SELECT NULL",
+    has_executed: "SELECT ? IS NULL",
 
     lock_accounts: concat!(
         "SELECT ",

@@ -11,6 +11,7 @@ mod port;
 mod proposals;
 mod reads;
 mod recovery;
+mod replication;
 mod sealing;
 mod session;
 mod tables;

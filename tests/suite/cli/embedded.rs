@@ -190,7 +190,19 @@ fn commands_work_while_another_process_serves() {
     assert_eq!(status["dependencies"].as_array().unwrap().len(), 3, "{status}");
     let lag = program.json(&["lag"]);
     assert!(lag["data"].as_array().unwrap().iter().any(|line| line["topic"] == "transfer.held.1"));
-    for args in [&["status"][..], &["lag"], &["shards"], &["account", "show", "alice"]] {
+    let topics = program.json(&["topics"]);
+    let topics = topics["data"].as_array().unwrap();
+    assert_eq!(topics.len(), 16, "eight of each of two shards");
+    let requested = |one: &&serde_json::Value| {
+        one["topic"].as_str().unwrap().starts_with("transfer.requested.")
+    };
+    let written: i64 =
+        topics.iter().filter(requested).map(|one| one["records"].as_i64().unwrap()).sum();
+    assert!(written >= 1, "{topics:?}");
+    let held = topics.iter().find(|one| one["topic"] == "transfer.held.1").unwrap();
+    assert!(held["unread"]["credit"].is_i64() && held["unread"]["projector"].is_i64(), "{held}");
+    for args in [&["status"][..], &["lag"], &["topics"], &["shards"], &["account", "show", "alice"]]
+    {
         let output = program.run(args);
         assert_eq!(output.code, Some(0), "{args:?}: {output:?}");
     }

@@ -40,6 +40,12 @@ impl Program {
         self
     }
 
+    /// What it was given for a setting.
+    pub fn given(&self, name: &str) -> &str {
+        let found = self.env.iter().rev().find(|(known, _)| known == name);
+        &found.unwrap_or_else(|| panic!("{name} was not given")).1
+    }
+
     pub fn dir(&self) -> &Path {
         self.dir.path()
     }

@@ -225,6 +225,41 @@ async fn a_limit_that_is_not_the_one_that_was_seen_or_is_in_use_is_left_alone() 
 }
 
 #[tokio::test]
+async fn velocity_limits_are_changed_by_two_where_they_are_those_that_were_seen() {
+    let desk = Desk::new().await;
+    let path = "/v1/accounts/alice/limits";
+    let day = json!([{ "period": "day", "max_count": 2, "max_amount": "10.00" }]);
+    let put = json!({ "limits": day }).to_string();
+    desk.ask(&desk.olga, "PUT", path, &put).await.refused(403, "forbidden");
+    let body = |limits: &Value, key: &str| {
+        json!({
+            "kind": "change_velocity", "account": "alice", "limits": limits,
+            "reason": "a new contract", "idempotency_key": key,
+        })
+    };
+    let set = desk.proposed(&body(&day, "set")).await;
+    let late = desk.proposed(&body(&json!([]), "late")).await;
+    assert_eq!(desk.show(&set).await["before"]["limits"], json!([]));
+    assert_eq!(desk.approved(&set, "executed").await["limits"], day);
+    let shown = desk.ask(&desk.olga, "GET", path, "").await.expect(200);
+    assert_eq!(shown["data"][0]["max_amount"], "10.00", "{shown}");
+    assert_eq!(desk.approved(&late, "failed").await["code"], "changed_meanwhile");
+    let (action, operator, reason) = desk.acts("alice").await.remove(0);
+    assert_eq!((action.as_str(), operator.as_str()), ("limit.change", "olga"));
+    assert!(reason.contains("approved by anna: a new contract"), "{reason}");
+
+    let none = desk.proposed(&body(&json!([]), "none")).await;
+    assert_eq!(desk.approved(&none, "executed").await["limits"], json!([]));
+    // What is wrong with the limits is told with the rest, also what only the currency shows.
+    let wrong = json!([{ "period": "day", "max_amount": "1.001" }, { "period": "week" }]);
+    let problem = desk.propose(&body(&wrong, "wrong")).await.refused(400, "invalid_request");
+    assert_eq!(problem["errors"][0]["pointer"], "/limits/1/period", "{problem}");
+    let wrong = json!([{ "period": "day", "max_amount": "1.001" }]);
+    let problem = desk.propose(&body(&wrong, "wrong")).await.refused(400, "invalid_request");
+    assert_eq!(problem["errors"][0]["pointer"], "/limits/0/max_amount", "{problem}");
+}
+
+#[tokio::test]
 async fn a_transfer_is_cancelled_by_two() {
     let desk = Desk::new().await;
     let id = desk.world.asked_transfer(&desk.root, "t", "bank", "alice").await;

@@ -15,6 +15,7 @@ mod projection;
 mod proposals;
 mod reconcile;
 mod recovery;
+mod replicas;
 mod reversals;
 mod sealing;
 mod sqlite_only;

@@ -1,10 +1,12 @@
 //! What one principal proposes and another decides on.
 
-use super::world::{OTHER, SHARD, World, account, client, constraint, key, money, name};
+use super::world::{OTHER, SHARD, World, account, client, constraint, key, money, name, usd};
 use holdfast::domain::{
-    Decision, Ended, Operation, Proposal, ProposalId, ProposalState, Timestamp, TransferId,
+    Decision, Ended, Limit, Operation, Period, Proposal, ProposalId, ProposalState, Timestamp,
+    TransferId,
 };
 use holdfast::store::{Constraint, StoreError};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -52,8 +54,22 @@ fn approved(proposal: &Proposal, by: &str) -> Proposal {
 
 pub async fn every_proposal_reads_back_as_it_was_and_as_it_became(world: World) {
     let at = world.store.now(SHARD).await.unwrap();
+    let limits = [
+        (Period::Day, Limit::new(Some(20), Some(100_050)).unwrap()),
+        (Period::Minute, Limit::new(None, Some(0)).unwrap()),
+    ];
     let operations = [
         limit(),
+        Operation::ChangeVelocity {
+            account: account("alice"),
+            currency: usd(),
+            limits: limits.into(),
+        },
+        Operation::ChangeVelocity {
+            account: account("bob"),
+            currency: usd(),
+            limits: BTreeMap::new(),
+        },
         Operation::CancelTransfer(TransferId::mint(
             at,
             TransferId::from_bytes([0; 16]).slot(),

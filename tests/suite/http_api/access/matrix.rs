@@ -22,7 +22,7 @@ const EXPECTED: &[(&str, &str)] = &[
     ("GET /v1/accounts/{id}/entries", READ),
     ("GET /v1/accounts/{id}/transfers", READ),
     ("GET /v1/accounts/{id}/limits", READ),
-    ("PUT /v1/accounts/{id}/limits", "operator=all admin=all"),
+    ("PUT /v1/accounts/{id}/limits", "admin=all"),
     ("POST /v1/accounts/{id}/freeze", "operator=all admin=all"),
     ("POST /v1/accounts/{id}/unfreeze", "operator=all admin=all"),
     ("POST /v1/accounts/{id}/close", "operator=all admin=all"),

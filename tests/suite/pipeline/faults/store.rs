@@ -10,10 +10,10 @@ use holdfast::routing::ShardMap;
 use holdfast::store::chain::ChainPage;
 use holdfast::store::{
     AccountFilter, AccountRecord, AccountSums, ActFilter, Actor, ApiKeyRow, Audit, AuditSnapshot,
-    BalanceRow, Credentials, CreditFact, DataKeyRow, Drift, EntryFault, Identity, Lease,
+    BalanceRow, Credentials, CreditFact, DataKeyRow, Drift, EntryFault, Executed, Identity, Lease,
     LetterMark, LoggedAct, Mark, Operations, OutboxRow, Pass, PauseReads, PauseRow, Progress,
-    Proposals, Quarantined, Recovery, Sealing, SourceFact, Standing, Store, StoreError,
-    StuckTransfer, TransferFilter, TransferRecord, Tx,
+    Proposals, Quarantined, Recovery, Replication, Sealing, SourceFact, Standing, Store,
+    StoreError, StuckTransfer, TransferFilter, TransferRecord, Tx,
 };
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -145,6 +145,12 @@ delegate! {
 delegate! {
     PauseReads {}
     pauses() -> Vec<PauseRow>;
+}
+
+delegate! {
+    Replication {}
+    executed() -> Option<Executed>;
+    has_executed(executed: &Executed) -> bool;
 }
 
 delegate! {
