@@ -160,6 +160,8 @@ def draw(title, board, prometheus, path):
             if not found:
                 silent.append(f"{title}: {panel['title']}: {target['expr']}")
             series += [(name(target["legendFormat"], labels), points) for labels, points in found]
+        # What reaches highest is named first, for not all that stay at zero can be.
+        series.sort(key=lambda one: -max(value for _, value in one[1]))
         paint = {"timeseries": curves, "stat": stat}[panel["type"]]
         placed += paint(panel, series, prometheus.start, prometheus.end, x, y, width, tall)
     width = 24 * COLUMN + 20

@@ -100,7 +100,7 @@ async fn what_the_release_before_left_is_carried_on_by_this_one() {
         assert_eq!(shown["reference"], format!("of {key}"));
     }
     for (id, balance) in &expected.balances {
-        assert_eq!(program.json(&["account", "show", id])["posted"], **balance, "{id}");
+        assert_eq!(program.json(&["account", "show", id])["balance"]["posted"], **balance, "{id}");
     }
     program.succeed(&["reconcile", "check"]);
     program.succeed(&["audit", "verify"]);
