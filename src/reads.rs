@@ -22,6 +22,8 @@ use tokio::time::Instant;
 const QUESTIONS: u32 = 8;
 /// Said of a replica whose shard cannot say what it has executed.
 const NOT_NUMBERED: &str = "the shard does not number its transactions: it needs gtid_mode=ON";
+/// How long a replica is left alone that has refused a read.
+const REST: Duration = Duration::from_secs(5);
 /// The shortest and the longest time between two of them.
 const INTERVALS: (Duration, Duration) = (Duration::from_millis(25), Duration::from_secs(5));
 
@@ -51,6 +53,8 @@ struct Known {
     as_of: Instant,
     /// Why it is not read from.
     fault: Option<String>,
+    /// It has refused a read, and is left alone until then.
+    rests: Option<Instant>,
 }
 
 impl Reads {
@@ -150,7 +154,7 @@ impl Reads {
                         replica.reads.increment(1);
                         return Ok(answer);
                     }
-                    Err(error) => replica.is_found(Some(error.to_string())),
+                    Err(error) => replica.fails(&error),
                 }
             }
         }
@@ -166,7 +170,7 @@ fn reads(shard: Shard, from: &str) -> Counter {
 impl Replica {
     fn unknown(shard: Shard) -> Self {
         let fault = Some("it was not looked at yet".to_owned());
-        let known = Mutex::new(Known { as_of: Instant::now(), fault });
+        let known = Mutex::new(Known { as_of: Instant::now(), fault, rests: None });
         let age = REPLICA_AGE.gauge(&[&shard.to_string()]);
         Self { shard, known, reads: reads(shard, "replica"), age }
     }
@@ -186,9 +190,18 @@ impl Replica {
         self.known().as_of = moment;
     }
 
-    /// What is wrong with it, if anything is. Of the time of which it is told, the log says so once.
+    /// It has refused a read. It may answer the looks all the same.
+    fn fails(&self, error: &StoreError) {
+        self.known().rests = Some(Instant::now() + REST);
+        self.is_found(Some(error.to_string()));
+    }
+
+    /// What is wrong with it, if anything is; the log has it when that begins and when it is over.
     fn is_found(&self, fault: Option<String>) {
         let mut known = self.known();
+        if fault.is_none() && known.rests.is_some_and(|until| until > Instant::now()) {
+            return;
+        }
         match (&known.fault, &fault) {
             (Some(_), None) => tracing::info!(shard = %self.shard, "the replica is read from"),
             (None, Some(why)) => {

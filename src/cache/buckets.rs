@@ -6,26 +6,33 @@ use redis::Script;
 use std::time::Duration;
 
 /// For each key, with tokens a second, the most there can be, and how many are wanted: all of them
-/// are taken or none. A bucket that nobody asked for is full; one that is full again is forgotten.
+/// are taken or none. A bucket is read and written once, however many ask for it. One that nobody
+/// asked for is full; one that is full again is forgotten.
 /// Answers for each whether they were taken, how many are left, and the microseconds until as many
 /// as were wanted are there.
 const TAKE: &str = r"
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
-local answers = {}
+local answers, buckets = {}, {}
 for i = 1, #KEYS do
   local rate, most, wanted = tonumber(ARGV[3 * i - 2]), tonumber(ARGV[3 * i - 1]), tonumber(ARGV[3 * i])
-  local stored = redis.call('HMGET', KEYS[i], 'tokens', 'at')
-  local tokens = tonumber(stored[1]) or most
-  local at = tonumber(stored[2]) or now
-  tokens = math.min(most, tokens + math.max(0, now - at) * rate / 1000000)
-  local taken = tokens >= wanted and 1 or 0
-  if taken == 1 then tokens = tokens - wanted end
-  local wait = math.max(0, math.ceil((wanted - tokens) / rate * 1000000))
-  local full = math.ceil((most - tokens) / rate * 1000) + 1000
-  redis.call('HSET', KEYS[i], 'tokens', string.format('%.6f', tokens), 'at', string.format('%.0f', math.max(now, at)))
-  redis.call('PEXPIRE', KEYS[i], full)
-  answers[3 * i - 2], answers[3 * i - 1], answers[3 * i] = taken, math.floor(tokens), wait
+  local bucket = buckets[KEYS[i]]
+  if not bucket then
+    local stored = redis.call('HMGET', KEYS[i], 'tokens', 'at')
+    local at = tonumber(stored[2]) or now
+    local tokens = (tonumber(stored[1]) or most) + math.max(0, now - at) * rate / 1000000
+    bucket = { tokens = math.min(most, tokens), at = at, rate = rate, most = most }
+    buckets[KEYS[i]] = bucket
+  end
+  local taken = bucket.tokens >= wanted and 1 or 0
+  if taken == 1 then bucket.tokens = bucket.tokens - wanted end
+  local wait = math.max(0, math.ceil((wanted - bucket.tokens) / rate * 1000000))
+  answers[3 * i - 2], answers[3 * i - 1], answers[3 * i] = taken, math.floor(bucket.tokens), wait
+end
+for key, bucket in pairs(buckets) do
+  local full = math.ceil((bucket.most - bucket.tokens) / bucket.rate * 1000) + 1000
+  redis.call('HSET', key, 'tokens', string.format('%.6f', bucket.tokens), 'at', string.format('%.0f', math.max(now, bucket.at)))
+  redis.call('PEXPIRE', key, full)
 end
 return answers";
 

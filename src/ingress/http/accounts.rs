@@ -68,6 +68,8 @@ async fn create_account(
 }
 
 /// List accounts by id
+///
+/// As of a moment ago, a second by default, where the service reads from replicas.
 #[utoipa::path(
     get, path = "/v1/accounts", tag = TAG_ACCOUNTS,
     params(

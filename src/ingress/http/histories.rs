@@ -19,6 +19,8 @@ pub fn routes() -> OpenApiRouter<Api> {
 }
 
 /// List an account's ledger entries, newest first
+///
+/// As of a moment ago, a second by default, where the service reads from replicas.
 #[utoipa::path(
     get, path = "/v1/accounts/{id}/entries", tag = TAG_ACCOUNTS,
     params(
@@ -45,7 +47,9 @@ async fn list_entries(
 /// List transfers out of and into an account, newest first
 ///
 /// States are the stored ones. Incoming transfers are listed from the credit on, with what the
-/// account's ledger entry knows and the status `credited`; ask by id for the rest.
+/// account's ledger entry knows and the status `credited`; ask by id for the rest. As of a moment
+/// ago, a second by default, where the service reads from replicas: whether a payment was taken is
+/// asked by id, by key or by reference.
 #[utoipa::path(
     get, path = "/v1/accounts/{id}/transfers", tag = TAG_ACCOUNTS,
     params(
