@@ -142,14 +142,16 @@ async fn set_limits(
 fn read(text: &str, currency: Option<Currency>) -> Result<BTreeMap<Period, Limit>, Vec<Fault>> {
     let mut fields = Fields::parse(text, "")?;
     let given: Option<&RawValue> = fields.required("limits", Ok);
-    let limits = given.map(|given| limits(given, currency));
-    let mut faults = fields.finish();
+    let limits = given.map(|given| limits(given, currency)).transpose();
+    let others = fields.finish();
     match limits {
-        Some(Ok(limits)) if faults.is_empty() => return Ok(limits),
-        Some(Err(found)) => faults.extend(found),
-        Some(Ok(_)) | None => {}
+        Ok(Some(limits)) if others.is_empty() => Ok(limits),
+        Ok(_) => Err(others),
+        Err(mut faults) => {
+            faults.extend(others);
+            Err(faults)
+        }
     }
-    Err(faults)
 }
 
 /// What is given as `limits`. Without a currency only the form of amounts is looked at.
