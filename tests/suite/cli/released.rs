@@ -106,7 +106,7 @@ async fn what_the_release_before_left_is_carried_on_by_this_one() {
     program.succeed(&["audit", "verify"]);
     // And it goes on.
     let payment = ["transfer", "create", "--source", "customer-1", "--destination", "customer-2"];
-    let rest = ["--amount", "1.00", "--currency", "USD", "--key", "after", "--wait"];
+    let rest = ["--amount", "1.00", "--currency", "USD", "--key", "after", "--wait", "60s"];
     let shown = program.json(&[&payment[..], &rest].concat());
     assert_eq!(shown["status"], "committed");
     running.signal("TERM");
