@@ -11,6 +11,7 @@ use crate::domain::{
 };
 use crate::store::{AccountSettings, Action, Actor, BalanceRow, StoreError, Tx, Work, expect_rows};
 use async_trait::async_trait;
+use serde_json::json;
 use std::collections::BTreeMap;
 
 /// What is done to the velocity limits of an account.
@@ -114,7 +115,8 @@ pub async fn velocity_within(
     if velocity == before.velocity {
         return Ok(Ok((before, false)));
     }
-    let told = |velocity: &Velocity| told_limits(&velocity.limits(), before.currency);
+    let told =
+        |velocity: &Velocity| json!({ "limits": told_limits(&velocity.limits(), before.currency) });
     let act = by.act(Action::ChangeLimit, id, &told(&before.velocity), &told(&velocity));
     let version_before = before.version;
     let row = AccountRow { velocity, version: version_before + 1, ..before };

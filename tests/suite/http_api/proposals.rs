@@ -246,6 +246,9 @@ async fn velocity_limits_are_changed_by_two_where_they_are_those_that_were_seen(
     assert_eq!(desk.approved(&late, "failed").await["code"], "changed_meanwhile");
     let (action, operator, reason) = desk.acts("alice").await.remove(0);
     assert_eq!((action.as_str(), operator.as_str()), ("limit.change", "olga"));
+    let path = "/v1/audit?action=limit.change";
+    let told = desk.ask(&desk.root, "GET", path, "").await.expect(200)["data"][0].clone();
+    assert_eq!((&told["before"]["limits"], &told["after"]["limits"]), (&json!([]), &day));
     assert!(reason.contains("approved by anna: a new contract"), "{reason}");
 
     let none = desk.proposed(&body(&json!([]), "none")).await;
