@@ -20,12 +20,12 @@ use tokio::time::Instant;
 
 /// Questions in the time of the bound: a replica counts as older than it is by one interval of them.
 const QUESTIONS: u32 = 8;
-/// Said of a replica whose shard cannot say what it has executed.
-const NOT_NUMBERED: &str = "the shard does not number its transactions: it needs gtid_mode=ON";
-/// How long a replica is left alone that has refused a read.
-const REST: Duration = Duration::from_secs(5);
 /// The shortest and the longest time between two of them.
 const INTERVALS: (Duration, Duration) = (Duration::from_millis(25), Duration::from_secs(5));
+/// How long a replica is left alone that has refused a read.
+const REST: Duration = Duration::from_secs(5);
+/// Said of a replica whose shard cannot say what it has executed.
+const NOT_NUMBERED: &str = "the shard does not number its transactions: it needs gtid_mode=ON";
 
 /// Where lists, histories and projected balances are read.
 pub struct Reads {

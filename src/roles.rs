@@ -34,6 +34,9 @@ impl Role {
         Self::Reconciler,
     ];
 
+    /// Those that read events, in the order of the pipeline.
+    pub const STEPS: [Self; 4] = [Self::Hold, Self::Credit, Self::Commit, Self::Projector];
+
     /// The name in configuration, metrics and consumer groups.
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -51,8 +51,7 @@ pub async fn run(command: LagCommand, args: &ConfigArgs) -> Ended {
 
 /// The lag of every role, shard and topic, in the order of the pipeline.
 pub async fn all(context: &Context) -> Result<Vec<Lag>, BrokerError> {
-    let stages = [Role::Hold, Role::Credit, Role::Commit, Role::Projector];
-    let pairs = stages
+    let pairs = Role::STEPS
         .into_iter()
         .flat_map(|role| context.store.map().all_shards().map(move |shard| (role, shard)));
     let lags = try_join_all(pairs.map(|(role, shard)| of_group(context, role, shard))).await?;

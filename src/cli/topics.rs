@@ -14,9 +14,6 @@ use futures::future::try_join_all;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
-/// The roles that read topics, in the order of the pipeline.
-const READERS: [Role; 4] = [Role::Hold, Role::Credit, Role::Commit, Role::Projector];
-
 /// `topics`.
 #[derive(Args, Debug)]
 #[command(after_help = examples!(
@@ -87,7 +84,7 @@ async fn unread(
     there: &impl Fn(&Topic) -> bool,
 ) -> Result<Vec<(Role, Vec<PartitionLag>)>, BrokerError> {
     let shards = context.store.map().all_shards();
-    let pairs = shards.flat_map(|shard| READERS.map(|role| (role, shard)));
+    let pairs = shards.flat_map(|shard| Role::STEPS.map(|role| (role, shard)));
     let asked = pairs.map(|(role, shard)| async move {
         let topics: Vec<Topic> = backlog::topics(role, shard).into_iter().filter(there).collect();
         let group = Group { role: role.as_str(), shard };

@@ -20,12 +20,9 @@ const ENDS: &[f64] = &[
 const SIZES: &[f64] =
     &[1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0, 5000.0, 10_000.0];
 
-/// The steps that read events.
-const STEPS: [Role; 4] = [Role::Hold, Role::Credit, Role::Commit, Role::Projector];
-
 const SHARD: Label = label("shard", Shards);
 const CURRENCY: Label = label("currency", Currencies);
-const STEP: Label = label("role", Listed(|| STEPS.map(Role::as_str).to_vec()));
+const STEP: Label = label("role", Listed(|| Role::STEPS.map(Role::as_str).to_vec()));
 const ROLE: Label = label("role", Listed(|| Role::ALL.map(Role::as_str).to_vec()));
 const STAGE: Label = label("stage", Listed(|| vec!["hold", "credit", "commit"]));
 const STATE: Label = label("state", Listed(|| vec!["requested", "held"]));

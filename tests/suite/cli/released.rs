@@ -68,7 +68,8 @@ async fn publish(topic_prefix: &str) {
             key: kept.key,
             value: kept.value.into_bytes(),
             headers: kept.headers.into_iter().map(|(name, value)| (name.into(), value)).collect(),
-            timestamp: Timestamp::from_micros(1_700_000_000_000_000),
+            // Kafka forgets what is older than its retention.
+            timestamp: Timestamp::from_micros(chrono::Utc::now().timestamp_micros()),
         }
     });
     let producer = broker.producer().await.unwrap();
