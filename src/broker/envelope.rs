@@ -1,11 +1,12 @@
 //! How an event becomes a record and back: `CloudEvents` 1.0 in Kafka's binary mode.
 
-use super::{Delivered, Family, Header, Record, Topic};
+use super::{Delivered, Family, Headers, Record, Topic};
 use crate::domain::{
     DeadLetter, DeadLetterOrigin, DeadReason, Event, EventError, Timestamp, TransferId,
 };
 use crate::roles::Role;
 use crate::routing::{ShardMap, slot_of};
+use bytes::BytesMut;
 
 #[cfg(test)]
 mod tests;
@@ -17,30 +18,68 @@ const DEAD_VALUE_LIMIT: usize = 128 * 1024;
 /// Bytes that a dead letter keeps of each text that a stranger may have written: key, `ce_id`, and
 /// the words about what is wrong.
 const DEAD_TEXT_LIMIT: usize = 1024;
+const CE_ID: &str = "ce_id";
 const TRACEPARENT: &str = "traceparent";
 /// Bytes of a trace context: its standard form has 55.
 const TRACEPARENT_LIMIT: usize = 128;
 
-/// The record that announces an event: on its source's shard and partition, keyed by the source.
-pub fn record(event: &Event, map: &ShardMap) -> Record {
-    let slot = slot_of(&event.terms.source);
-    let mut headers = vec![
-        header("ce_specversion", "1.0"),
-        header("ce_id", event.ce_id()),
-        header("ce_type", event.kind.as_str()),
-        header("ce_source", format!("/holdfast/{}", event.cluster)),
-        header("ce_time", event.at.to_string()),
-        header("content-type", "application/json"),
-    ];
-    headers.extend(event.traceparent.as_ref().map(|trace| header(TRACEPARENT, trace.to_string())));
-    Record {
-        topic: Topic::of(event.kind, map.shard_of_slot(slot)),
-        partition: map.partition_of_slot(slot),
-        key: event.terms.source.to_string(),
-        value: event.encode(),
-        headers,
-        timestamp: event.at,
+/// What nearly every record fits into, in bytes.
+const USUAL_BYTES: usize = 1536;
+/// Records that share a buffer, which is there until the last of them is gone.
+const RECORDS_A_BUFFER: usize = 32;
+
+/// Makes the records of a batch, in buffers that they share.
+#[derive(Default)]
+pub struct Encoder {
+    shared: BytesMut,
+    value: Vec<u8>,
+    /// Bytes of the next buffer.
+    room: usize,
+}
+
+impl Encoder {
+    /// For so many records.
+    pub fn of(records: usize) -> Self {
+        Self { room: records.clamp(1, RECORDS_A_BUFFER) * USUAL_BYTES, ..Self::default() }
     }
+
+    /// The record that announces an event: on its source's shard and partition, keyed by the source.
+    pub fn record(&mut self, event: &Event, map: &ShardMap) -> Record {
+        if self.shared.capacity() < USUAL_BYTES {
+            self.shared = BytesMut::with_capacity(self.room.max(USUAL_BYTES));
+        }
+        let slot = slot_of(&event.terms.source);
+        self.value.clear();
+        event.encode_to(&mut self.value);
+        let headers = Headers::put(&mut self.shared, |put| {
+            put.header("ce_specversion", "1.0");
+            put.written(CE_ID, format_args!("{}/{}", event.terms.id, event.kind.as_str()));
+            put.header("ce_type", event.kind.as_str());
+            put.written("ce_source", format_args!("/holdfast/{}", event.cluster));
+            put.written("ce_time", format_args!("{}", event.at));
+            put.header("content-type", "application/json");
+            if let Some(trace) = &event.traceparent {
+                put.header(TRACEPARENT, trace);
+            }
+        });
+        let mut put = |bytes: &[u8]| {
+            self.shared.extend_from_slice(bytes);
+            self.shared.split().freeze()
+        };
+        Record {
+            topic: Topic::of(event.kind, map.shard_of_slot(slot)),
+            partition: map.partition_of_slot(slot),
+            key: put(event.terms.source.as_str().as_bytes()),
+            value: put(&self.value),
+            headers,
+            timestamp: event.at,
+        }
+    }
+}
+
+/// The record that announces an event.
+pub fn record(event: &Event, map: &ShardMap) -> Record {
+    Encoder::of(1).record(event, map)
 }
 
 /// The event that a record announces, with its trace context.
@@ -51,15 +90,13 @@ pub fn event(delivered: &Delivered) -> Result<Event, EventError> {
 }
 
 /// The trace context among a record's headers.
-pub fn traceparent(headers: &[Header]) -> Option<&str> {
-    let is = |(name, value): &&Header| name == TRACEPARENT && value.len() <= TRACEPARENT_LIMIT;
-    headers.iter().find(is).map(|(_, value)| value.as_str())
+pub fn traceparent(headers: &Headers) -> Option<&str> {
+    headers.get(TRACEPARENT).filter(|value| value.len() <= TRACEPARENT_LIMIT)
 }
 
 /// Has whoever reads a record go on from this trace context.
-pub fn set_traceparent(record: &mut Record, context: String) {
-    record.headers.retain(|(name, _)| name != TRACEPARENT);
-    record.headers.push(header(TRACEPARENT, context));
+pub fn set_traceparent(record: &mut Record, context: &str) {
+    record.headers = record.headers.with(TRACEPARENT, context);
 }
 
 /// Why a record is given up, by whom and when.
@@ -73,13 +110,6 @@ pub struct Verdict<'a> {
     pub role: Role,
     /// When.
     pub at: Timestamp,
-}
-
-/// A record with no more of its headers than its dead letter needs.
-pub fn for_dead_letter(mut delivered: Delivered) -> Delivered {
-    delivered.headers.retain(|(name, _)| name == "ce_id");
-    delivered.headers.shrink_to_fit();
-    delivered
 }
 
 /// The dead letter of a record that was read.
@@ -97,7 +127,8 @@ pub fn dead_letter(delivered: &Delivered, verdict: &Verdict<'_>) -> Record {
 /// The dead letter of a record that the broker never took.
 pub fn dead_letter_unsent(record: &Record, verdict: &Verdict<'_>) -> Record {
     let origin = Origin { offset: None, topic: record.topic, partition: record.partition };
-    letter(&origin, &record.key, &record.value, &record.headers, verdict)
+    let key = String::from_utf8_lossy(&record.key);
+    letter(&origin, &key, &record.value, &record.headers, verdict)
 }
 
 /// The dead letter in a record of a dead-letter topic.
@@ -115,7 +146,7 @@ fn letter(
     origin: &Origin,
     key: &str,
     value: &[u8],
-    headers: &[Header],
+    headers: &Headers,
     verdict: &Verdict<'_>,
 ) -> Record {
     let event = Event::decode(value).ok();
@@ -141,16 +172,18 @@ fn letter(
     Record {
         topic: Topic { family: Family::DeadLetter, shard: origin.topic.shard },
         partition: origin.partition,
-        key,
-        value: serde_json::to_vec(&letter).expect("a dead letter holds only strings and integers"),
-        headers: vec![
-            header("ce_specversion", "1.0"),
-            header("ce_id", format!("{ce_id}/{}", verdict.role)),
-            header("ce_type", "transfer.dlq"),
-            header("ce_source", "/holdfast"),
-            header("ce_time", verdict.at.to_string()),
-            header("content-type", "application/json"),
-        ],
+        key: key.into(),
+        value: serde_json::to_vec(&letter)
+            .expect("a dead letter holds only strings and integers")
+            .into(),
+        headers: Headers::put(&mut BytesMut::new(), |put| {
+            put.header("ce_specversion", "1.0");
+            put.written(CE_ID, format_args!("{ce_id}/{}", verdict.role));
+            put.header("ce_type", "transfer.dlq");
+            put.header("ce_source", "/holdfast");
+            put.written("ce_time", format_args!("{}", verdict.at));
+            put.header("content-type", "application/json");
+        }),
         timestamp: verdict.at,
     }
 }
@@ -164,15 +197,11 @@ fn capped(text: &str) -> &str {
     &text[..end]
 }
 
-fn ce_id(headers: &[Header]) -> &str {
-    headers.iter().find(|(name, _)| name == "ce_id").map_or("unknown", |(_, value)| value)
+fn ce_id(headers: &Headers) -> &str {
+    headers.get(CE_ID).unwrap_or("unknown")
 }
 
 /// The transfer that a record's `ce_id` names: found even where the value cannot be read.
-pub fn transfer_in(headers: &[Header]) -> Option<TransferId> {
+pub fn transfer_in(headers: &Headers) -> Option<TransferId> {
     ce_id(headers).split('/').next()?.parse().ok()
-}
-
-fn header(name: &'static str, value: impl Into<String>) -> Header {
-    (name.into(), value.into())
 }

@@ -5,13 +5,16 @@
 
 pub mod embedded;
 pub mod envelope;
+mod headers;
 pub mod kafka;
+
+pub use headers::Headers;
 
 use crate::domain::{EventType, Partition, Shard, Timestamp};
 use crate::roles::Role;
 use async_trait::async_trait;
+use bytes::Bytes;
 use futures::future::BoxFuture;
-use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 use tokio::sync::oneshot;
@@ -122,11 +125,11 @@ pub struct Record {
     /// Set by us, never by the client library's partitioner.
     pub partition: Partition,
     /// The source account.
-    pub key: String,
+    pub key: Bytes,
     /// The value.
-    pub value: Vec<u8>,
-    /// Names and values; `CloudEvents` attributes and the trace context.
-    pub headers: Vec<Header>,
+    pub value: Bytes,
+    /// `CloudEvents` attributes and the trace context.
+    pub headers: Headers,
     /// Database time of the transaction behind it; what backlog is measured by. Kafka keeps whole
     /// milliseconds of it.
     pub timestamp: Timestamp,
@@ -135,8 +138,7 @@ pub struct Record {
 impl Record {
     /// Its size without framing: key, value and headers.
     pub fn bytes(&self) -> usize {
-        let headers = self.headers.iter().map(|(name, value)| name.len() + value.len());
-        self.key.len() + self.value.len() + headers.sum::<usize>()
+        self.key.len() + self.value.len() + self.headers.bytes()
     }
 }
 
@@ -151,37 +153,17 @@ pub struct Position {
     pub offset: i64,
 }
 
-/// A header's name and value.
-pub type Header = (Cow<'static, str>, String);
-
-/// The name of a header; those that every event has are not copied.
-pub fn header_name(name: &str) -> Cow<'static, str> {
-    const OURS: [&str; 7] = [
-        "ce_specversion",
-        "ce_id",
-        "ce_type",
-        "ce_source",
-        "ce_time",
-        "content-type",
-        "traceparent",
-    ];
-    match OURS.into_iter().find(|ours| *ours == name) {
-        Some(ours) => Cow::Borrowed(ours),
-        None => Cow::Owned(name.to_owned()),
-    }
-}
-
 /// A record as it was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Delivered {
     /// Where it stands.
     pub position: Position,
     /// The source account, as bytes: anybody may have written it.
-    pub key: Vec<u8>,
+    pub key: Bytes,
     /// The value.
-    pub value: Vec<u8>,
-    /// Names and values; those that are not UTF-8 are left out.
-    pub headers: Vec<Header>,
+    pub value: Bytes,
+    /// Those that are UTF-8.
+    pub headers: Headers,
     /// The record's timestamp.
     pub timestamp: Timestamp,
 }

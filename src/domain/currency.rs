@@ -6,11 +6,15 @@ use std::str::FromStr;
 
 /// A currency of ISO 4217 by its alphabetic code.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Currency([u8; 3]);
+pub struct Currency {
+    code: [u8; 3],
+    /// Follows from the code.
+    scale: u8,
+}
 
 /// Currencies with another scale than 2 (ISO 4217 list one; codes without a minor unit, such as
 /// gold, are left out).
-const OTHER_SCALES: &[(&[u8; 3], u32)] = &[
+const OTHER_SCALES: &[(&[u8; 3], u8)] = &[
     (b"BHD", 3),
     (b"BIF", 0),
     (b"CLF", 4),
@@ -49,7 +53,7 @@ const SCALE_2: &str = "AED AFN ALL AMD ANG AOA ARS AUD AWG AZN BAM BBD BDT BGN B
     XCD XCG YER ZAR ZMW ZWG";
 
 /// Both lists are in alphabetical order.
-fn other_scale(code: [u8; 3]) -> Option<u32> {
+fn other_scale(code: [u8; 3]) -> Option<u8> {
     let found = OTHER_SCALES.binary_search_by_key(&&code, |(other, _)| *other);
     found.ok().map(|place| OTHER_SCALES[place].1)
 }
@@ -81,12 +85,12 @@ impl Currency {
 
     /// Number of decimal places of the minor unit: JPY 0, USD 2, BHD 3.
     pub fn scale(self) -> u32 {
-        other_scale(self.0).unwrap_or(2)
+        self.scale.into()
     }
 
     /// The three-letter code.
     pub fn as_str(&self) -> &str {
-        std::str::from_utf8(&self.0).expect("the code was parsed from three ASCII letters")
+        std::str::from_utf8(&self.code).expect("the code was parsed from three ASCII letters")
     }
 }
 
@@ -95,8 +99,8 @@ impl FromStr for Currency {
 
     fn from_str(text: &str) -> Result<Self, UnknownCurrency> {
         let code: [u8; 3] = text.as_bytes().try_into().map_err(|_| UnknownCurrency)?;
-        let known = two_places(code) || other_scale(code).is_some();
-        if known { Ok(Self(code)) } else { Err(UnknownCurrency) }
+        let scale = if two_places(code) { Some(2) } else { other_scale(code) };
+        scale.map(|scale| Self { code, scale }).ok_or(UnknownCurrency)
     }
 }
 
@@ -139,7 +143,7 @@ mod tests {
         }
         for (code, scale) in OTHER_SCALES {
             let code = std::str::from_utf8(*code).unwrap();
-            assert_eq!(code.parse::<Currency>().unwrap().scale(), *scale, "{code}");
+            assert_eq!(code.parse::<Currency>().unwrap().scale(), u32::from(*scale), "{code}");
         }
         for unknown in ["AAA", "ZZZ", "USE", "usd", "XAU"] {
             assert!(unknown.parse::<Currency>().is_err(), "{unknown}");

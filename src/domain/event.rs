@@ -262,6 +262,13 @@ impl Event {
 
     /// The record's value.
     pub fn encode(&self) -> Vec<u8> {
+        let mut value = Vec::new();
+        self.encode_to(&mut value);
+        value
+    }
+
+    /// Appends the record's value.
+    pub fn encode_to(&self, value: &mut Vec<u8>) {
         let terms = &self.terms;
         let wire = WireEvent {
             version: EVENT_VERSION,
@@ -283,7 +290,7 @@ impl Event {
             destination_account: self.destination_account.as_ref().map(WireAccount::from),
             request: self.request.as_ref().map(Cow::Borrowed),
         };
-        serde_json::to_vec(&wire).expect("an event holds only strings and integers")
+        serde_json::to_writer(value, &wire).expect("an event holds only strings and integers");
     }
 
     /// Reads a record's value. The trace context is the caller's to add from the headers.

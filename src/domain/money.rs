@@ -76,10 +76,25 @@ impl fmt::Display for Money {
 /// Takes 128 bits, so that sums over accounts can be written too.
 pub fn format_minor(minor: impl Into<i128>, currency: Currency) -> String {
     let minor: i128 = minor.into();
-    match Decimal::try_from_i128_with_scale(minor, currency.scale()) {
-        Ok(decimal) => decimal.to_string(),
-        Err(_) => format!("{minor}e-{}", currency.scale()),
+    let scale = currency.scale() as usize;
+    let digits = match u64::try_from(minor.unsigned_abs()) {
+        Ok(small) => small.to_string(),
+        Err(_) => minor.unsigned_abs().to_string(),
+    };
+    let mut text = String::with_capacity(digits.len() + scale + 3);
+    if minor < 0 {
+        text.push('-');
     }
+    // At least one digit stands before the point.
+    let zeros = (scale + 1).saturating_sub(digits.len());
+    let (whole, fraction) = digits.split_at(digits.len().saturating_sub(scale));
+    text.push_str(if whole.is_empty() { "0" } else { whole });
+    if scale > 0 {
+        text.push('.');
+        text.extend(std::iter::repeat_n('0', zeros.saturating_sub(1)));
+        text.push_str(fraction);
+    }
+    text
 }
 
 /// Reads what [`format_minor`] wrote for a balance, which may be negative: minor units.
@@ -174,6 +189,15 @@ mod tests {
         fn balances_are_read_back(minor: i64, code in "USD|JPY|BHD") {
             let text = format_minor(minor, currency(&code));
             prop_assert_eq!(parse_signed_minor(&text, currency(&code)), Some(minor));
+        }
+
+        #[test]
+        fn sums_are_written_as_the_library_writes_decimals(high: i64, low: u16, code in "USD|JPY|BHD|CLF") {
+            let (minor, currency) = (i128::from(high) * 256 + i128::from(low), currency(&code));
+            let decimal = Decimal::from_i128_with_scale(minor, currency.scale());
+            prop_assert_eq!(format_minor(minor, currency), decimal.to_string());
+            let decimal = Decimal::from_i128_with_scale(low.into(), currency.scale());
+            prop_assert_eq!(format_minor(low, currency), decimal.to_string());
         }
 
         #[test]

@@ -49,7 +49,9 @@ impl Timestamp {
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match DateTime::<Utc>::from_timestamp_micros(self.0) {
-            Some(at) if (0..=9999).contains(&at.year()) => f.write_str(&text(at)),
+            Some(at) if (0..=9999).contains(&at.year()) => {
+                f.write_str(std::str::from_utf8(&text(at)).expect("digits and signs"))
+            }
             Some(at) => f.write_str(&at.to_rfc3339_opts(SecondsFormat::Micros, true)),
             None => write!(f, "{}us", self.0),
         }
@@ -58,7 +60,7 @@ impl fmt::Display for Timestamp {
 
 /// What `to_rfc3339_opts` makes of a year of four digits, in a tenth of the time: every event has
 /// two of these.
-fn text(at: DateTime<Utc>) -> String {
+fn text(at: DateTime<Utc>) -> [u8; 27] {
     let mut text = *b"0000-00-00T00:00:00.000000Z";
     let mut put = |mut value: u32, from: usize, digits: usize| {
         for place in text[from..from + digits].iter_mut().rev() {
@@ -73,7 +75,7 @@ fn text(at: DateTime<Utc>) -> String {
     put(at.minute(), 14, 2);
     put(at.second(), 17, 2);
     put(at.timestamp_subsec_micros(), 20, 6);
-    text.map(char::from).iter().collect()
+    text
 }
 
 /// The text is not an RFC 3339 time.

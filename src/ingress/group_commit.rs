@@ -6,7 +6,8 @@ use super::pressure::Pressure;
 use super::queue::{Answer, Entrance, Queue, Waiting, queue, refused};
 use super::request::{Refusal, Submitted};
 use super::traced::Accepting;
-use crate::broker::{Record, envelope};
+use crate::broker::Record;
+use crate::broker::envelope::Encoder;
 use crate::context::Context;
 use crate::crash::{self, Place};
 use crate::domain::{
@@ -323,6 +324,7 @@ impl Intake<'_> {
         let traces = new.map(|(asked, _)| asked.request.traceparent.clone());
         let identity = self.context.store.identity();
         let map = self.context.store.map();
+        let mut encoder = Encoder::of(decided.transfers.len());
         decided
             .transfers
             .iter()
@@ -332,7 +334,7 @@ impl Intake<'_> {
                     identity.stamp(transfer.at).event(EventType::Requested, &transfer.terms);
                 event.request = Some(RequestDetails::of(transfer));
                 event.traceparent = traceparent;
-                envelope::record(&event, map)
+                encoder.record(&event, map)
             })
             .collect()
     }

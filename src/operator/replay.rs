@@ -141,7 +141,7 @@ async fn way(context: &Context, letter: &Letter) -> Result<Way, OperatorError> {
         return Ok(Way::FromRows(Box::new(stage)));
     }
     let record = envelope::record(&event, map);
-    Ok(Way::Same(Record { value: dead.value.clone().into_bytes(), ..record }))
+    Ok(Way::Same(Record { value: dead.value.clone().into(), ..record }))
 }
 
 /// The value was cut because it was too large, or was never an event.

@@ -141,7 +141,7 @@ impl<'a> Round<'a> {
                 let mut record = self.event(stuck, kind, request);
                 let name = kind.as_str();
                 if let Some(trace) = self.traced(stuck, name) {
-                    envelope::set_traceparent(&mut record, trace.to_string());
+                    envelope::set_traceparent(&mut record, &trace.to_string());
                 }
                 records.push(record);
                 name

@@ -7,7 +7,7 @@
 mod traced;
 
 use crate::broker::envelope::{self, Verdict};
-use crate::broker::{BrokerError, Family, Producer, Record, Topic};
+use crate::broker::{BrokerError, Family, Headers, Producer, Record, Topic};
 use crate::context::Context;
 use crate::crash::{self, Place};
 use crate::domain::{AccountId, DeadReason, EventType, Partition, Shard};
@@ -259,7 +259,8 @@ impl Relay {
             match producer.send(records.clone()).await {
                 Ok(()) => return Ok(()),
                 Err(BrokerError::Refused { index, detail }) => {
-                    let source = records[index].key.parse::<AccountId>().ok();
+                    let key = std::str::from_utf8(&records[index].key).ok();
+                    let source = key.and_then(|key| key.parse::<AccountId>().ok());
                     let masked = source.map(|source| source.masked());
                     let headers = &records[index].headers;
                     let transfer = envelope::transfer_in(headers).map(tracing::field::display);
@@ -287,9 +288,9 @@ impl Relay {
         let record = Record {
             topic: Topic::of(EventType::Requested, self.shard),
             partition: Partition(0),
-            key: format!("outbox-{id}"),
-            value: text.as_bytes().to_vec(),
-            headers: Vec::new(),
+            key: format!("outbox-{id}").into(),
+            value: text.as_bytes().to_vec().into(),
+            headers: Headers::default(),
             timestamp: at,
         };
         let detail = "the outbox row cannot be read";
@@ -358,14 +359,15 @@ async fn idle(stop: &CancellationToken, duration: Duration) {
 mod tests {
     use super::*;
     use crate::domain::Timestamp;
+    use bytes::Bytes;
 
     fn record(kind: EventType, key: &str) -> Record {
         Record {
             topic: Topic::of(kind, Shard(0)),
             partition: Partition(0),
-            key: key.to_owned(),
-            value: Vec::new(),
-            headers: Vec::new(),
+            key: key.to_owned().into(),
+            value: Bytes::new(),
+            headers: Headers::default(),
             timestamp: Timestamp::default(),
         }
     }
@@ -376,7 +378,10 @@ mod tests {
         use EventType::{Cancelled, Requested};
         let turns = |kinds: &[(EventType, &str)]| {
             let records = kinds.iter().map(|(kind, key)| record(*kind, key)).collect();
-            let keys = |turn: Vec<Record>| turn.into_iter().map(|one| one.key).collect::<String>();
+            let keys = |turn: Vec<Record>| {
+                let keys: Vec<_> = turn.into_iter().map(|one| one.key).collect();
+                String::from_utf8(keys.concat()).unwrap()
+            };
             by_turn(records).map(keys).collect::<Vec<_>>()
         };
         assert_eq!(turns(&[(Requested, "a"), (Requested, "b")]), ["ab"]);

@@ -49,7 +49,7 @@ impl<'a> Publishing<'a> {
             let context = envelope::traceparent(&record.headers).and_then(TraceContext::parse);
             let Some(context) = context.filter(|context| traces.follow(context)) else { continue };
             let own = context.child();
-            envelope::set_traceparent(record, own.to_string());
+            envelope::set_traceparent(record, &own.to_string());
             sent.push(Sent {
                 own,
                 parent: context.span_id(),

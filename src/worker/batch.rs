@@ -1,6 +1,6 @@
 //! What waits in a lane, and what of it is the next batch.
 
-use crate::broker::{Delivered, Position, envelope};
+use crate::broker::{Delivered, Position};
 use crate::domain::{Input, TransferId};
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -14,9 +14,8 @@ pub struct Entered {
 }
 
 impl Entered {
-    /// Thousands wait at a time, and their records are kept for dead letters alone.
     pub fn new(input: Box<Input>, delivered: Delivered) -> Self {
-        Self { input, delivered: envelope::for_dead_letter(delivered), since: Instant::now() }
+        Self { input, delivered, since: Instant::now() }
     }
 }
 
@@ -83,7 +82,7 @@ mod tests {
         let topic = Topic::of(kind, Shard(0));
         let position = Position { topic, partition: Partition(0), offset };
         let timestamp = input.event.at;
-        let (key, value, headers) = (Vec::new(), Vec::new(), Vec::new());
+        let (key, value, headers) = Default::default();
         Entered::new(Box::new(input), Delivered { position, key, value, headers, timestamp })
     }
 

@@ -3,7 +3,7 @@
 use super::batch::{Batch, Entered, take_batch};
 use super::traced::{Spans, Stage};
 use super::{Report, Step};
-use crate::broker::envelope::{self, Verdict};
+use crate::broker::envelope::{self, Encoder, Verdict};
 use crate::broker::{Position, Producer, Record};
 use crate::context::Context;
 use crate::crash::{self, Place};
@@ -308,6 +308,7 @@ impl LaneTask {
         assert_eq!(batch.inputs.len(), outcomes.len(), "a step has one outcome for each event");
         let map = self.shared.context.store.map();
         let mut records = Vec::with_capacity(outcomes.len());
+        let mut encoder = Encoder::of(outcomes.len());
         let mut counts: BTreeMap<&'static str, usize> = BTreeMap::new();
         let mut spans = Spans::of(&self.shared, self.shard, batch);
         let events = batch.inputs.iter().zip(&batch.delivered).zip(outcomes);
@@ -315,13 +316,13 @@ impl LaneTask {
             let trace = spans.as_mut().and_then(|spans| spans.event(index, outcome));
             let goes_on = |mut record: Record| {
                 if let Some(trace) = trace {
-                    envelope::set_traceparent(&mut record, trace.to_string());
+                    envelope::set_traceparent(&mut record, &trace.to_string());
                 }
                 record
             };
             let counted = match outcome {
                 Outcome::Emit(event) => {
-                    records.push(goes_on(envelope::record(event, map)));
+                    records.push(goes_on(encoder.record(event, map)));
                     self.meter.through(event.at.since(delivered.timestamp));
                     event.kind.as_str()
                 }
@@ -339,7 +340,7 @@ impl LaneTask {
                         Verdict { reason: *reason, detail, role, at: delivered.timestamp };
                     let mut letter = envelope::dead_letter(delivered, &verdict);
                     if let Some(given) = &input.event.traceparent {
-                        envelope::set_traceparent(&mut letter, given.to_string());
+                        envelope::set_traceparent(&mut letter, given);
                     }
                     records.push(goes_on(letter));
                     self.meter.dead(*reason);

@@ -185,9 +185,9 @@ pub fn events(data: &[u8]) {
     let text = String::from_utf8_lossy(&data[half..]).into_owned();
     let delivered = Delivered {
         position,
-        key: data[..half].to_vec(),
-        value: data.to_vec(),
-        headers: vec![("ce_id".into(), text.clone()), ("traceparent".into(), text.clone())],
+        key: data[..half].to_vec().into(),
+        value: data.to_vec().into(),
+        headers: [("ce_id", &text), ("traceparent", &text)].into_iter().collect(),
         timestamp: Timestamp::from_micros(1_700_000_000_000_000),
     };
     match Event::decode(data) {

@@ -98,7 +98,7 @@ pub async fn happen(fleet: &Arc<Fleet>, happening: Happening) {
                 .map(|delivered| Record {
                     topic: place.0,
                     partition: place.1,
-                    key: String::from_utf8_lossy(&delivered.key).into_owned(),
+                    key: delivered.key.clone(),
                     value: delivered.value.clone(),
                     headers: delivered.headers.clone(),
                     timestamp: delivered.timestamp,

@@ -77,11 +77,11 @@ async fn records_of_a_partition_arrive_in_the_order_of_their_sending(fixture: Fi
 
 async fn every_part_of_a_record_survives(fixture: Fixture) {
     let mut written = record(3, 1);
-    written.key = "zoë:1".to_owned();
-    written.value = vec![0, 0xFF, 0xF5, b'\n'];
-    written.headers = vec![("ce_id".into(), "1/x".into()), ("empty".into(), String::new())];
+    written.key = "zoë:1".into();
+    written.value = vec![0, 0xFF, 0xF5, b'\n'].into();
+    written.headers = [("ce_id", "1/x"), ("empty", "")].into_iter().collect();
     let mut bare = record(2, 1);
-    (bare.value, bare.headers) = (Vec::new(), Vec::new());
+    (bare.value, bare.headers) = Default::default();
     send(&fixture, vec![written.clone(), bare.clone()]).await;
     let mut consumer = fixture.consumer(&group("hold")).await;
     let mut records = read(&mut *consumer, 2).await;
@@ -89,7 +89,7 @@ async fn every_part_of_a_record_survives(fixture: Fixture) {
     for (delivered, written) in records.iter().zip([bare, written]) {
         let Position { topic, partition, offset } = delivered.position;
         assert_eq!((topic, partition, offset), (TOPIC, written.partition, 0));
-        assert_eq!(delivered.key, written.key.as_bytes());
+        assert_eq!(delivered.key, written.key);
         assert_eq!(delivered.value, written.value);
         assert_eq!(delivered.headers, written.headers);
         assert_eq!(delivered.timestamp, written.timestamp);
@@ -228,9 +228,9 @@ async fn a_record_that_is_too_large_is_refused_and_nothing_of_its_call_is_writte
 ) {
     let producer = fixture.broker.producer().await.unwrap();
     let mut largest = record(0, 2);
-    largest.value = vec![b'x'; MAX_RECORD_BYTES - largest.bytes() + largest.value.len()];
+    largest.value = vec![b'x'; MAX_RECORD_BYTES - largest.bytes() + largest.value.len()].into();
     let mut too_large = largest.clone();
-    too_large.value.push(b'x');
+    too_large.value = [&too_large.value[..], b"x"].concat().into();
     let refused = producer.send(vec![record(0, 1), too_large, record(0, 1)]).await;
     assert!(matches!(refused, Err(BrokerError::Refused { index: 1, .. })), "{refused:?}");
     within("largest record", producer.send(vec![largest.clone()])).await.unwrap();

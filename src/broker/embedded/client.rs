@@ -224,7 +224,7 @@ pub(super) async fn read(shared: &Shared, found: Found) -> Result<Vec<Delivered>
             let mut bytes = 0;
             let mut records = Vec::with_capacity(hot.len());
             for (frame, position) in hot {
-                let record = decode_record(&frame[position as usize..])
+                let record = decode_record(&frame, position as usize)
                     .expect("the frame was made by this process and is in memory");
                 bytes += record.value.len();
                 records.push(record);

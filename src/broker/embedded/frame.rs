@@ -6,8 +6,9 @@
 //! up takes single records out of a frame.
 
 use super::TopicPartition;
-use crate::broker::{Delivered, Family, Position, Record, Topic, header_name};
+use crate::broker::{Delivered, Family, Headers, Position, Record, Topic};
 use crate::domain::{EventType, Partition, Shard, Timestamp};
+use bytes::Bytes;
 use std::ops::Range;
 
 /// Magic (4), payload length (4), sequence (8), CRC32 (4) of length, sequence and payload.
@@ -110,13 +111,10 @@ pub(super) fn put_record(record: &Record, out: &mut Vec<u8>) {
     out.extend_from_slice(&[0; RECORD_HEAD - 1]);
     put_place((record.topic, record.partition), out);
     out.extend_from_slice(&record.timestamp.micros().to_le_bytes());
-    put_bytes(record.key.as_bytes(), out);
+    put_bytes(&record.key, out);
     put_bytes(&record.value, out);
     put_length(record.headers.len(), out);
-    for (name, value) in &record.headers {
-        put_bytes(name.as_bytes(), out);
-        put_bytes(value.as_bytes(), out);
-    }
+    out.extend_from_slice(record.headers.packed());
     let length = u32::try_from(out.len() - start - OFFSET_AT).expect("records are bounded");
     let crc = crc32fast::hash(&out[start + RECORD_HEAD..]);
     out[start + 1..start + OFFSET_AT].copy_from_slice(&length.to_le_bytes());
@@ -133,8 +131,9 @@ pub(super) fn record_length(head: &[u8; OFFSET_AT]) -> Result<usize, Malformed> 
     if head[0] == TAG_RECORD { Ok(OFFSET_AT + u32_at(head, 1) as usize) } else { Err(Malformed) }
 }
 
-/// Reads the record at the beginning of `bytes` and checks its CRC.
-pub(super) fn decode_record(bytes: &[u8]) -> Result<Delivered, Malformed> {
+/// Reads the record that begins at `at` and checks its CRC; it is a part of `whole`.
+pub(super) fn decode_record(whole: &Bytes, at: usize) -> Result<Delivered, Malformed> {
+    let bytes = whole.get(at..).ok_or(Malformed)?;
     let length = record_length(bytes.first_chunk().ok_or(Malformed)?)?;
     let bytes = bytes.get(..length).filter(|bytes| bytes.len() >= RECORD_HEAD).ok_or(Malformed)?;
     if crc32fast::hash(&bytes[RECORD_HEAD..]) != u32_at(bytes, 13) {
@@ -145,11 +144,9 @@ pub(super) fn decode_record(bytes: &[u8]) -> Result<Delivered, Malformed> {
     let (topic, partition) = reader.place()?;
     let position = Position { topic, partition, offset: offset.i64()? };
     let timestamp = Timestamp::from_micros(reader.i64()?);
-    let key = reader.bytes()?.to_vec();
-    let value = reader.bytes()?.to_vec();
-    let headers = (0..reader.u32()?)
-        .map(|_| Ok((header_name(reader.str()?), reader.text()?)))
-        .collect::<Result<_, _>>()?;
+    let key = whole.slice_ref(reader.bytes()?);
+    let value = whole.slice_ref(reader.bytes()?);
+    let headers = Headers::take(reader.u32()?, whole, &mut reader.0).ok_or(Malformed)?;
     Ok(Delivered { position, key, value, headers, timestamp })
 }
 
@@ -291,12 +288,8 @@ impl<'a> Reader<'a> {
         self.take(length as usize)
     }
 
-    fn str(&mut self) -> Result<&str, Malformed> {
-        std::str::from_utf8(self.bytes()?).map_err(|_| Malformed)
-    }
-
     fn text(&mut self) -> Result<String, Malformed> {
-        self.str().map(str::to_owned)
+        std::str::from_utf8(self.bytes()?).map(str::to_owned).map_err(|_| Malformed)
     }
 
     fn topic(&mut self) -> Result<Topic, Malformed> {
@@ -323,16 +316,15 @@ mod tests {
     }
 
     fn record() -> impl Strategy<Value = Record> {
-        let name = ".{0,9}".prop_map(|name| header_name(&name));
-        let headers = proptest::collection::vec((name, ".{0,20}"), 0..5);
+        let headers = proptest::collection::vec((".{0,9}", ".{0,20}"), 0..5);
         let bytes = proptest::collection::vec(any::<u8>(), 0..200);
         (topic(), any::<u32>(), ".{0,20}", bytes, headers, any::<i64>()).prop_map(
             |(topic, partition, key, value, headers, at)| Record {
                 topic,
                 partition: Partition(partition),
-                key,
-                value,
-                headers,
+                key: key.into(),
+                value: value.into(),
+                headers: headers.into_iter().collect(),
                 timestamp: Timestamp::from_micros(at),
             },
         )
@@ -352,7 +344,7 @@ mod tests {
     fn as_delivered(offset: i64, record: &Record) -> Delivered {
         Delivered {
             position: Position { topic: record.topic, partition: record.partition, offset },
-            key: record.key.clone().into_bytes(),
+            key: record.key.clone(),
             value: record.value.clone(),
             headers: record.headers.clone(),
             timestamp: record.timestamp,
@@ -362,11 +354,11 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_written_is_read(records in proptest::collection::vec(record(), 0..8), sequence: u64) {
-            let bytes = frame_of(&records, sequence);
+            let bytes = Bytes::from(frame_of(&records, sequence));
             let frame = read_frame(&bytes, 0).unwrap();
             prop_assert_eq!((frame.sequence, frame.payload.end), (sequence, bytes.len()));
             let found: Vec<Delivered> = entries(&bytes, frame.payload)
-                .map(|entry| decode_record(&bytes[entry.unwrap().0..]).unwrap())
+                .map(|entry| decode_record(&bytes, entry.unwrap().0).unwrap())
                 .collect();
             let expected: Vec<Delivered> =
                 (100..).zip(&records).map(|(offset, record)| as_delivered(offset, record)).collect();
@@ -400,8 +392,8 @@ mod tests {
         #[test]
         fn no_bytes_make_it_panic(bytes: Vec<u8>) {
             let _ = read_frame(&bytes, 0);
-            let _ = decode_record(&bytes);
             let _ = entries(&bytes, 0..bytes.len()).take(bytes.len()).count();
+            let _ = decode_record(&bytes.into(), 0);
         }
     }
 

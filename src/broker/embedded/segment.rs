@@ -265,7 +265,7 @@ impl Segment {
         let damaged = |_| JournalError::Damaged { path: self.path.clone(), at };
         let mut record = vec![0; frame::record_length(&head).map_err(damaged)?];
         self.read_exact(&mut record, at)?;
-        frame::decode_record(&record).map_err(damaged)
+        frame::decode_record(&record.into(), 0).map_err(damaged)
     }
 }
 

@@ -7,6 +7,7 @@ use super::membership::{MemberId, Membership};
 use super::segment::{ColdRead, Index, Segment};
 use crate::broker::{PartitionLag, Position, Topic};
 use crate::domain::Partition;
+use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use tokio::sync::Notify;
@@ -23,7 +24,7 @@ struct PartitionState {
 }
 
 /// A record in memory: a frame and the position in it.
-pub(super) type HotRecord = (Arc<Vec<u8>>, u32);
+pub(super) type HotRecord = (Bytes, u32);
 
 #[derive(Debug)]
 struct TopicState {
@@ -54,7 +55,7 @@ pub(super) enum Found {
 
 /// The frame that was written last, as it enters the memory.
 pub(super) struct Written {
-    pub frame: Arc<Vec<u8>>,
+    pub frame: Bytes,
     /// Where the frame begins in the segment that is written to.
     pub at: u32,
     /// The records, each with its position in the frame, in order.
@@ -72,7 +73,7 @@ pub(super) struct State {
     /// Of the last segment.
     index: Index,
     /// Frames in memory, oldest first, with the partitions that have records in them.
-    hot: VecDeque<(Arc<Vec<u8>>, BTreeSet<TopicPartition>)>,
+    hot: VecDeque<(Bytes, BTreeSet<TopicPartition>)>,
     hot_bytes: usize,
 }
 
@@ -183,7 +184,7 @@ impl State {
         self.hot_bytes -= frame.len();
         for place in touched {
             let hot = &mut self.partition_mut(place).expect("topics are never removed").hot;
-            while hot.front().is_some_and(|(oldest, _)| Arc::ptr_eq(oldest, &frame)) {
+            while hot.front().is_some_and(|(oldest, _)| oldest.as_ptr() == frame.as_ptr()) {
                 hot.pop_front();
             }
         }

@@ -150,6 +150,14 @@ impl Shared {
     }
 }
 
+/// A frame that is not sealed yet, what is in it, and who waits for it.
+struct Gathered {
+    frame: Vec<u8>,
+    records: Vec<(TopicPartition, u32)>,
+    entries: Vec<Entry>,
+    waiting: Vec<oneshot::Sender<()>>,
+}
+
 /// Owns the end of the journal.
 pub(super) struct Writer {
     pub shared: Arc<Shared>,
@@ -182,19 +190,19 @@ impl Writer {
         if calls.is_empty() && commits.is_empty() {
             return Ok(());
         }
-        let (mut written, waiting) = self.gather(calls, commits);
-        let frame = Arc::get_mut(&mut written.frame).expect("nobody else has the frame yet");
+        let Gathered { mut frame, records, entries, waiting } = self.gather(calls, commits);
         if self.end.length + frame.len() as u64 > self.segment_bytes {
             self.roll()?;
         }
-        seal(frame, self.end.sequence + 1);
+        seal(&mut frame, self.end.sequence + 1);
         self.segment
-            .append(frame, self.end.length)
+            .append(&frame, self.end.length)
             .map_err(|source| JournalError::Io { path: self.segment.path.clone(), source })?;
-        written.at = u32::try_from(self.end.length).expect("segments are far below 4 GiB");
+        let at = u32::try_from(self.end.length).expect("segments are far below 4 GiB");
         self.end.length += frame.len() as u64;
         self.end.sequence += 1;
-        self.shared.state().publish(written);
+        let frame = frame.into();
+        self.shared.state().publish(Written { frame, at, records, entries });
         waiting.into_iter().for_each(|done| {
             // The caller may have stopped waiting; it is written all the same.
             let _ = done.send(());
@@ -203,7 +211,7 @@ impl Writer {
     }
 
     /// Makes one frame of the calls, in order, and gives each record its offset.
-    fn gather(&self, calls: Vec<Call>, commits: Vec<Entry>) -> (Written, Vec<oneshot::Sender<()>>) {
+    fn gather(&self, calls: Vec<Call>, commits: Vec<Entry>) -> Gathered {
         let mut frame = begin(calls.iter().map(|call| call.bytes.len()).sum::<usize>() + 1024);
         let mut records = Vec::with_capacity(calls.iter().map(|call| call.records.len()).sum());
         let (mut entries, mut waiting) = (commits, Vec::with_capacity(calls.len()));
@@ -225,7 +233,7 @@ impl Writer {
         }
         drop(state);
         entries.iter().for_each(|entry| put_entry(entry, &mut frame));
-        (Written { frame: Arc::new(frame), at: 0, records, entries }, waiting)
+        Gathered { frame, records, entries, waiting }
     }
 
     /// Begins a new segment and lets go of the oldest.

@@ -5,6 +5,7 @@ use crate::broker::Position;
 use crate::domain::testing::any_event;
 use crate::domain::{EventType, Partition, Shard};
 use boon::{Compiler, SchemaIndex, Schemas};
+use bytes::Bytes;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -39,7 +40,7 @@ fn map() -> ShardMap {
 fn delivered(record: Record) -> Delivered {
     let position = Position { topic: record.topic, partition: record.partition, offset: 17 };
     let Record { key, value, headers, timestamp, .. } = record;
-    Delivered { position, key: key.into_bytes(), value, headers, timestamp }
+    Delivered { position, key, value, headers, timestamp }
 }
 
 fn verdict(reason: DeadReason) -> Verdict<'static> {
@@ -78,8 +79,8 @@ proptest! {
         let mut record = record(&sent, &map());
         let unsent = dead_letter_unsent(&record, &verdict(Why::TooLarge));
         if cut {
-            record.value = garbage;
-            record.headers.clear();
+            record.value = garbage.into();
+            record.headers = Headers::default();
         }
         let read = delivered(record);
         let of_read = reasons.map(|reason| dead_letter(&read, &verdict(reason)));
@@ -116,7 +117,8 @@ proptest! {
         if binary {
             key.iter_mut().chain(&mut value).for_each(|byte| *byte |= 0x80);
         }
-        let headers = vec![header("ce_id", ce_id), header("traceparent", trace)];
+        let headers = [("ce_id", ce_id), ("traceparent", trace)].into_iter().collect();
+        let (key, value) = (key.into(), value.into());
         let strange = Delivered { position, key, value, headers, timestamp: Timestamp::from_micros(1) };
         let verdict = Verdict { detail: &detail, ..verdict(DeadReason::Malformed) };
         let letter = dead_letter(&strange, &verdict);
@@ -199,26 +201,25 @@ fn an_event() -> Value {
     serde_json::from_slice(&event.encode()).unwrap()
 }
 
-/// What waits for its turn is kept smaller; its dead letter is the same.
-#[test]
-fn a_dead_letter_is_the_same_of_what_is_kept_for_it() {
-    use crate::domain::testing::{stamp, terms};
-    let read = delivered(record(&stamp().event(EventType::Held, &terms(1, "a", "b", 5)), &map()));
-    let mut unreadable = read.clone();
-    unreadable.value = vec![0xff];
-    for whole in [read, unreadable] {
-        let kept = for_dead_letter(whole.clone());
-        assert!(kept.headers.len() < whole.headers.len());
-        let verdict = verdict(DeadReason::Invariant);
-        assert_eq!(dead_letter(&kept, &verdict), dead_letter(&whole, &verdict));
-    }
-}
-
 fn a_dead_letter() -> Value {
     let topic = Topic::of(EventType::Held, Shard(1));
     let position = Position { topic, partition: Partition(3), offset: 17 };
     let timestamp = Timestamp::from_micros(1);
-    let (key, value, headers) = (Vec::new(), vec![0xff], Vec::new());
+    let (key, value, headers) = (Bytes::new(), vec![0xff].into(), Headers::default());
     let delivered = Delivered { position, key, value, headers, timestamp };
     serde_json::from_slice(&dead_letter(&delivered, &verdict(DeadReason::Malformed)).value).unwrap()
+}
+
+/// The records of a batch share buffers, and are what they are alone.
+#[test]
+fn records_of_a_batch_are_those_of_its_events() {
+    use crate::domain::testing::{stamp, terms};
+    let events = (0..200).map(|number| {
+        let source = "s".repeat(1 + number as usize % 64);
+        stamp().event(EventType::Held, &terms(number, &source, "b", 5))
+    });
+    let mut encoder = Encoder::of(200);
+    for event in events {
+        assert_eq!(encoder.record(&event, &map()), record(&event, &map()));
+    }
 }

@@ -137,6 +137,5 @@ impl Mailbox {
 
 /// What a record takes in memory, about.
 fn size(record: &Delivered) -> usize {
-    let headers = record.headers.iter().map(|(name, value)| name.len() + value.len() + 64);
-    record.value.len() + record.key.len() + headers.sum::<usize>() + 128
+    record.value.len() + record.key.len() + record.headers.bytes() + 256
 }

@@ -7,15 +7,16 @@
 use super::mailbox::Mailbox;
 use super::settings::{KafkaSettings, log};
 use crate::broker::{
-    BrokerError, Consumer, DRAIN_BOUND, Delivered, Group, Incoming, Position, Topic, header_name,
+    BrokerError, Consumer, DRAIN_BOUND, Delivered, Group, Headers, Incoming, Position, Topic,
 };
 use crate::domain::{Partition, Timestamp};
 use async_trait::async_trait;
+use bytes::BytesMut;
 use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
-use rdkafka::message::{Headers, Message};
+use rdkafka::message::{Headers as _, Message};
 use rdkafka::topic_partition_list::TopicPartitionListElem;
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{Offset, TopicPartitionList};
@@ -26,6 +27,8 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 
 /// Records that are handed over together.
 const BATCH: usize = 500;
+/// Bytes of the headers that nearly every record has.
+const USUAL_HEADERS: usize = 512;
 /// How long a poll waits for the first of them; also how soon a dropped consumer is noticed.
 const POLL: Duration = Duration::from_millis(100);
 /// How long the worker may stay away before partitions are paused. A pause costs a refetch.
@@ -389,14 +392,19 @@ impl Poller {
 
 /// The record, if it is of one of our topics.
 pub(super) fn deliver(message: &impl Message, names: &Names) -> Option<Delivered> {
-    let text = |bytes: &[u8]| std::str::from_utf8(bytes).ok().map(str::to_owned);
-    let headers = message.headers().map_or_else(Vec::new, |headers| {
-        let all = headers.iter();
-        all.filter_map(|header| {
-            Some((header_name(header.key), text(header.value.unwrap_or_default())?))
-        })
-        .collect()
+    let (key, value) = (message.key().unwrap_or_default(), message.payload().unwrap_or_default());
+    let mut buffer = BytesMut::with_capacity(key.len() + value.len() + USUAL_HEADERS);
+    let headers = Headers::put(&mut buffer, |put| {
+        for header in message.headers().iter().flat_map(|headers| headers.iter()) {
+            if let Ok(text) = std::str::from_utf8(header.value.unwrap_or_default()) {
+                put.header(header.key, text);
+            }
+        }
     });
+    let mut put = |bytes: &[u8]| {
+        buffer.extend_from_slice(bytes);
+        buffer.split().freeze()
+    };
     let position = Position {
         topic: *names.get(message.topic())?,
         partition: Partition(u32::try_from(message.partition()).ok()?),
@@ -405,8 +413,8 @@ pub(super) fn deliver(message: &impl Message, names: &Names) -> Option<Delivered
     let millis = message.timestamp().to_millis().unwrap_or(0);
     Some(Delivered {
         position,
-        key: message.key().unwrap_or_default().to_vec(),
-        value: message.payload().unwrap_or_default().to_vec(),
+        key: put(key),
+        value: put(value),
         headers,
         timestamp: Timestamp::from_micros(millis.saturating_mul(1000)),
     })

@@ -120,13 +120,13 @@ impl Deliveries {
         let partition = i32::try_from(part.place.1.0).unwrap_or(i32::MAX);
         for record in records {
             let mut headers = OwnedHeaders::new_with_capacity(record.headers.len());
-            for (key, value) in &record.headers {
+            for (key, value) in record.headers.iter() {
                 headers = headers.insert(Header { key, value: Some(value) });
             }
             let message = BaseRecord::with_opaque_to(&topic, Arc::clone(part))
                 .partition(partition)
-                .key(&record.key)
-                .payload(&record.value)
+                .key(&record.key[..])
+                .payload(&record.value[..])
                 .timestamp(record.timestamp.millis())
                 .headers(headers);
             if let Err((error, _)) = client.send(message) {

@@ -7,9 +7,10 @@
 use super::SqlStore;
 use super::driver::Driver;
 use super::row::Row;
-use crate::broker::{Record, Topic, header_name};
+use crate::broker::{Headers, Record, Topic};
 use crate::domain::{Partition, Shard, Timestamp};
 use crate::store::{OutboxRow, StoreError};
+use bytes::Bytes;
 
 const FORMAT: u8 = 1;
 /// Bytes of a payload that cannot be read that its dead letter shows.
@@ -34,13 +35,10 @@ pub(super) fn encode(records: &[Record]) -> Vec<u8> {
         out.extend(record.partition.0.to_le_bytes());
         out.extend(record.timestamp.micros().to_le_bytes());
         put(&mut out, record.topic.to_string().as_bytes());
-        put(&mut out, record.key.as_bytes());
+        put(&mut out, &record.key);
         put(&mut out, &record.value);
         put_length(&mut out, record.headers.len());
-        for (name, value) in &record.headers {
-            put(&mut out, name.as_bytes());
-            put(&mut out, value.as_bytes());
-        }
+        out.extend_from_slice(record.headers.packed());
     }
     out
 }
@@ -57,7 +55,7 @@ fn put_length(out: &mut Vec<u8>, length: usize) {
 
 /// A row that cannot be read does not stop the rows after it: its fault is handed on.
 pub(super) fn decode(row: &mut Row) -> Result<OutboxRow, StoreError> {
-    let (id, at, payload) = (row.number()?, row.time()?, row.bytes()?);
+    let (id, at, payload) = (row.number()?, row.time()?, Bytes::from(row.bytes()?));
     let records = records(&payload).ok_or_else(|| {
         let shown = &payload[..payload.len().min(SHOWN)];
         format!("not the records of an outbox: {}", String::from_utf8_lossy(shown))
@@ -65,53 +63,47 @@ pub(super) fn decode(row: &mut Row) -> Result<OutboxRow, StoreError> {
     Ok(OutboxRow { id, at, records })
 }
 
-fn records(payload: &[u8]) -> Option<Vec<Record>> {
+fn records(payload: &Bytes) -> Option<Vec<Record>> {
     let (format, rest) = payload.split_first()?;
-    let mut payload = Payload(rest);
+    let mut payload = Payload { whole: payload, rest };
     let mut records = Vec::new();
-    while *format == FORMAT && !payload.0.is_empty() {
+    while *format == FORMAT && !payload.rest.is_empty() {
         records.push(payload.record()?);
     }
     (*format == FORMAT).then_some(records)
 }
 
-/// What is left of a payload.
-struct Payload<'a>(&'a [u8]);
+/// A payload, and what is left of it; the records are parts of it.
+struct Payload<'a> {
+    whole: &'a Bytes,
+    rest: &'a [u8],
+}
 
-impl Payload<'_> {
+impl<'a> Payload<'a> {
     fn record(&mut self) -> Option<Record> {
         let partition = Partition(u32::from_le_bytes(self.array()?));
         let timestamp = Timestamp::from_micros(i64::from_le_bytes(self.array()?));
-        let topic = Topic::parse(&self.text()?)?;
-        let (key, value) = (self.text()?, self.bytes()?.to_vec());
-        let headers = (0..self.length()?)
-            .map(|_| Some((header_name(self.str()?), self.text()?)))
-            .collect::<Option<_>>()?;
+        let topic = Topic::parse(std::str::from_utf8(self.bytes()?).ok()?)?;
+        let (key, value) =
+            (self.whole.slice_ref(self.bytes()?), self.whole.slice_ref(self.bytes()?));
+        let headers = Headers::take(self.length()?, self.whole, &mut self.rest)?;
         Some(Record { topic, partition, key, value, headers, timestamp })
     }
 
     fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
-        let (array, rest) = self.0.split_first_chunk()?;
-        self.0 = rest;
+        let (array, rest) = self.rest.split_first_chunk()?;
+        self.rest = rest;
         Some(*array)
     }
 
-    fn length(&mut self) -> Option<usize> {
-        usize::try_from(u32::from_le_bytes(self.array()?)).ok()
+    fn length(&mut self) -> Option<u32> {
+        self.array().map(u32::from_le_bytes)
     }
 
-    fn bytes(&mut self) -> Option<&[u8]> {
-        let length = self.length()?;
-        let (bytes, rest) = self.0.split_at_checked(length)?;
-        self.0 = rest;
+    fn bytes(&mut self) -> Option<&'a [u8]> {
+        let length = usize::try_from(self.length()?).ok()?;
+        let (bytes, rest) = self.rest.split_at_checked(length)?;
+        self.rest = rest;
         Some(bytes)
-    }
-
-    fn str(&mut self) -> Option<&str> {
-        std::str::from_utf8(self.bytes()?).ok()
-    }
-
-    fn text(&mut self) -> Option<String> {
-        self.str().map(str::to_owned)
     }
 }

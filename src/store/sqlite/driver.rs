@@ -32,9 +32,11 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(20);
 /// Connections for reads, which never wait for a writer.
 const READERS: u32 = 4;
 
-/// Pages in memory for each connection, in negative KiB as SQLite has it: an index that grows in
-/// random places does not read what it wrote a moment ago.
-const CACHE: &str = "-32768";
+/// KiB of pages in memory for the connections that write, all shards together: an index that grows
+/// in random places does not read what it wrote a moment ago.
+const WRITERS_CACHE: usize = 64 << 10;
+/// The same for each connection that reads, which forgets them with every commit.
+const READER_CACHE: usize = 2 << 10;
 /// Pages of 4 KiB in the write-ahead log before they are written to the file, each once however
 /// often it was changed: 256 MiB, which a start after a kill reads in a moment.
 const CHECKPOINT: &str = "65536";
@@ -78,7 +80,6 @@ pub(super) fn options(file: &Path) -> SqliteConnectOptions {
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full)
         .pragma("fullfsync", "ON")
-        .pragma("cache_size", CACHE)
         .pragma("wal_autocheckpoint", CHECKPOINT)
         .statement_cache_capacity(KEPT_TEXTS)
         .row_buffer_size(ROWS_AHEAD)
@@ -108,7 +109,7 @@ pub struct SqliteDriver {
 impl SqliteDriver {
     /// Connects when it is asked for something.
     pub(super) fn new(settings: &SqliteSettings, shards: u16) -> Self {
-        let files = (0..shards).map(|shard| File::new(settings, Shard(shard))).collect();
+        let files = (0..shards).map(|shard| File::new(settings, Shard(shard), shards)).collect();
         Self { files, statement_timeout: settings.statement_timeout }
     }
 }
@@ -123,10 +124,15 @@ struct File {
 impl File {
     /// One connection writes, so that transactions of this process queue in order instead of
     /// polling for SQLite's lock.
-    fn new(settings: &SqliteSettings, shard: Shard) -> Self {
+    fn new(settings: &SqliteSettings, shard: Shard, shards: u16) -> Self {
         let path = settings.file(shard);
-        let connections = |most| Connections::new(options(&path), None, most, ACQUIRE_TIMEOUT);
-        let (writer, readers) = (connections(1), connections(READERS));
+        let connections = |most, cache: usize| {
+            // In negative KiB, as SQLite has it.
+            let options = options(&path).pragma("cache_size", format!("-{cache}"));
+            Connections::new(options, None, most, ACQUIRE_TIMEOUT)
+        };
+        let writer = connections(1, WRITERS_CACHE / usize::from(shards));
+        let readers = connections(READERS, READER_CACHE);
         let both = vec![writer.clone(), readers.clone()];
         let breaker = breaker::<SqliteDriver>(format!("sqlite.{shard}"), both);
         Self { path: path.display().to_string(), writer, readers, breaker }

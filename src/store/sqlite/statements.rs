@@ -1,5 +1,7 @@
 //! The texts in SQLite's words. Batches are tables of values; `CROSS JOIN` keeps the order of a join;
-//! there are no lock clauses, since `BEGIN IMMEDIATE` has locked the file.
+//! there are no lock clauses, since `BEGIN IMMEDIATE` has locked the file. Batches are written `OR
+//! FAIL`: a statement that fails ends its transaction, so nobody needs what it wrote until then taken
+//! back alone, for which SQLite would keep a copy of every page that it changes.
 
 use super::batch::{batch, one_of};
 use crate::store::sql::columns::{
@@ -38,13 +40,13 @@ pub(super) const STATEMENTS: Statements = Statements {
     ),
     // Held together and kept from an index of its own as in `advance_transfers`.
     write_usage: concat!(
-        "UPDATE velocity_limits AS l SET window_start = w.window_start, \
+        "UPDATE OR FAIL velocity_limits AS l SET window_start = w.window_start, \
          used_count = w.used_count, used_amount = w.used_amount FROM (SELECT * FROM ",
         batch!(id 1, period 2, window_start 3, used_count 4, used_amount 5),
         " LIMIT -1) AS w WHERE l.account_id = +w.id AND l.period = +w.period"
     ),
     insert_velocity: concat!(
-        "INSERT INTO velocity_limits (account_id, period, max_count, max_amount, window_start, \
+        "INSERT OR FAIL INTO velocity_limits (account_id, period, max_count, max_amount, window_start, \
          used_count, used_amount) SELECT v.id, v.period, v.max_count, v.max_amount, \
          v.window_start, v.used_count, v.used_amount FROM ",
         batch!(
@@ -53,17 +55,17 @@ pub(super) const STATEMENTS: Statements = Statements {
         )
     ),
     write_accounts: concat!(
-        "UPDATE account_mst SET posted = v.posted, held = v.held, version = v.version FROM ",
+        "UPDATE OR FAIL account_mst SET posted = v.posted, held = v.held, version = v.version FROM ",
         batch!(id 1, posted 2, held 3, version_before 4, version 5),
         " WHERE account_mst.id = v.id AND account_mst.version = v.version_before"
     ),
     quarantine: concat!(
-        "UPDATE account_mst SET quarantined = 1, version = version + 1 FROM ",
+        "UPDATE OR FAIL account_mst SET quarantined = 1, version = version + 1 FROM ",
         batch!(id 1),
         " WHERE account_mst.id = v.id AND account_mst.quarantined = 0"
     ),
     insert_quarantines: concat!(
-        "INSERT INTO account_quarantines (account_id, since_at, reason, amount, transfer_id) \
+        "INSERT OR FAIL INTO account_quarantines (account_id, since_at, reason, amount, transfer_id) \
          SELECT v.id, v.since_at, v.reason, v.amount, v.transfer_id FROM ",
         batch!(id 1, since_at 2, reason 3, amount 4, transfer_id 5),
         " WHERE true ON CONFLICT DO NOTHING"
@@ -77,7 +79,7 @@ pub(super) const STATEMENTS: Statements = Statements {
         " CROSS JOIN account_mst a ON a.id = v.id"
     ),
     insert_accounts: concat!(
-        "INSERT INTO account_mst (id, slot, currency, kind, status, quarantined, overdraft_limit, \
+        "INSERT OR FAIL INTO account_mst (id, slot, currency, kind, status, quarantined, overdraft_limit, \
          posted, held, version, metadata, created_at, owner, sealed) SELECT v.id, v.slot, v.currency, v.kind, \
          v.status, v.quarantined, v.overdraft_limit, 0, 0, 1, v.metadata, v.created_at, v.owner, \
          v.sealed FROM ",
@@ -87,7 +89,7 @@ pub(super) const STATEMENTS: Statements = Statements {
         )
     ),
     project_balances: concat!(
-        "INSERT INTO balances (account_id, currency, kind, status, overdraft_limit, posted, held, \
+        "INSERT OR FAIL INTO balances (account_id, currency, kind, status, overdraft_limit, posted, held, \
          version, as_of) SELECT v.id, v.currency, v.kind, v.status, v.overdraft_limit, v.posted, \
          v.held, v.version, v.as_of FROM ",
         batch!(
@@ -103,7 +105,7 @@ pub(super) const STATEMENTS: Statements = Statements {
 
     forget_balances: concat!("DELETE FROM balances WHERE account_id IN ", one_of!()),
     copy_balances: concat!(
-        "INSERT INTO balances (account_id, currency, kind, status, overdraft_limit, posted, held, \
+        "INSERT OR FAIL INTO balances (account_id, currency, kind, status, overdraft_limit, posted, held, \
          version, as_of) SELECT a.id, a.currency, a.kind, a.status, a.overdraft_limit, a.posted, \
          a.held, a.version, v.as_of FROM ",
         batch!(id 1, as_of 2),
@@ -120,7 +122,7 @@ pub(super) const STATEMENTS: Statements = Statements {
     // `LIMIT -1` is no limit: it keeps the batch in one piece. That and `+`, which keeps SQLite from
     // indexing the batch, have it look up each transfer of the batch instead of scanning them all.
     advance_transfers: concat!(
-        "UPDATE transaction_status AS t SET state = w.state, \
+        "UPDATE OR FAIL transaction_status AS t SET state = w.state, \
          reason = coalesce(w.reason, t.reason), held_at = coalesce(w.held_at, t.held_at), \
          hold_deadline = coalesce(w.hold_deadline, t.hold_deadline), \
          completed_at = coalesce(w.completed_at, t.completed_at), \
@@ -153,7 +155,7 @@ pub(super) const STATEMENTS: Statements = Statements {
         " CROSS JOIN transaction_status t ON t.id = v.id"
     ),
     insert_transfers: concat!(
-        "INSERT INTO transaction_status (id, source, destination, amount, currency, state, \
+        "INSERT OR FAIL INTO transaction_status (id, source, destination, amount, currency, state, \
          reverses, client, idempotency_key, description, reference, metadata, requested_at, sealed) \
          SELECT v.id, v.source, v.destination, v.amount, v.currency, v.state, v.reverses, v.client, \
          v.idempotency_key, v.description, v.reference, v.metadata, v.requested_at, v.sealed \
@@ -172,7 +174,7 @@ pub(super) const STATEMENTS: Statements = Statements {
          AND k.idempotency_key = v.idempotency_key"
     ),
     insert_claims: concat!(
-        "INSERT INTO idempotency_keys (source, client, idempotency_key, transfer_id, fingerprint, \
+        "INSERT OR FAIL INTO idempotency_keys (source, client, idempotency_key, transfer_id, fingerprint, \
          fingerprint_version) SELECT v.source, v.client, v.idempotency_key, v.transfer_id, \
          v.fingerprint, v.fingerprint_version FROM ",
         batch!(
@@ -216,7 +218,7 @@ pub(super) const STATEMENTS: Statements = Statements {
          ORDER BY e.version DESC LIMIT ?"
     ),
     insert_entries: concat!(
-        "INSERT INTO ledger_entries (transfer_id, side, account_id, counterparty, currency, \
+        "INSERT OR FAIL INTO ledger_entries (transfer_id, side, account_id, counterparty, currency, \
          amount, balance_after, version, reason, created_at, cause_offset, cause_attempt) \
          SELECT v.transfer_id, v.side, v.account_id, v.counterparty, v.currency, v.amount, \
          v.balance_after, v.version, v.reason, v.created_at, v.cause_offset, v.cause_attempt FROM ",
@@ -228,7 +230,7 @@ pub(super) const STATEMENTS: Statements = Statements {
     ),
 
     lock_reversals: concat!(
-        "INSERT INTO reversals (original, reversed) SELECT v.id, 0 FROM ",
+        "INSERT OR FAIL INTO reversals (original, reversed) SELECT v.id, 0 FROM ",
         batch!(id 1),
         " WHERE true ON CONFLICT DO NOTHING"
     ),
@@ -238,7 +240,7 @@ pub(super) const STATEMENTS: Statements = Statements {
         " CROSS JOIN reversals r ON r.original = v.id"
     ),
     add_reversed: concat!(
-        "UPDATE reversals SET reversed = reversed + v.change FROM ",
+        "UPDATE OR FAIL reversals SET reversed = reversed + v.change FROM ",
         batch!(id 1, change 2),
         " WHERE reversals.original = v.id"
     ),
@@ -250,13 +252,13 @@ pub(super) const STATEMENTS: Statements = Statements {
         ON CONFLICT DO NOTHING",
     lock_mark: "SELECT position FROM reconciler_mark WHERE name = ?",
     add_stuck: concat!(
-        "INSERT INTO stuck_transfers (transfer_id, attempts, since_at, next_at) \
+        "INSERT OR FAIL INTO stuck_transfers (transfer_id, attempts, since_at, next_at) \
          SELECT v.id, v.attempts, v.since_at, v.since_at FROM ",
         batch!(id 1, attempts 2, since_at 3),
         " WHERE true ON CONFLICT DO UPDATE SET attempts = max(attempts, excluded.attempts)"
     ),
     stuck_seen: concat!(
-        "UPDATE stuck_transfers SET attempts = max(stuck_transfers.attempts, v.attempts), \
+        "UPDATE OR FAIL stuck_transfers SET attempts = max(stuck_transfers.attempts, v.attempts), \
          next_at = v.next_at FROM ",
         batch!(id 1, attempts 2, next_at 3),
         " WHERE stuck_transfers.transfer_id = v.id"
@@ -295,7 +297,7 @@ pub(super) const STATEMENTS: Statements = Statements {
             (SELECT MAX(l.id) FROM audit_log l) \
         FROM audit_chain c WHERE c.id = 1",
     insert_acts: concat!(
-        "INSERT INTO audit_log (id, at, operator, action, target, reason, before_state, \
+        "INSERT OR FAIL INTO audit_log (id, at, operator, action, target, reason, before_state, \
          after_state, request_id, entry_hash) SELECT v.id, v.at, v.operator, v.action, v.target, \
          v.reason, v.before_state, v.after_state, v.request_id, v.entry_hash FROM ",
         batch!(
@@ -304,7 +306,7 @@ pub(super) const STATEMENTS: Statements = Statements {
         )
     ),
     insert_letter_marks: concat!(
-        "INSERT INTO dead_letters (topic, partition_number, record_offset, handled, operator, \
+        "INSERT OR FAIL INTO dead_letters (topic, partition_number, record_offset, handled, operator, \
          reason, at) SELECT v.topic, v.partition_number, v.record_offset, v.handled, v.operator, \
          v.reason, v.at FROM ",
         batch!(
@@ -380,7 +382,7 @@ pub(super) const STATEMENTS: Statements = Statements {
     lock_drift_progress: "SELECT p.position, p.begun_at, p.ended_at FROM drift_progress p \
         WHERE p.name = ?",
     watch_drift: concat!(
-        "INSERT INTO drift_watched (transfer_id) SELECT v.id FROM ",
+        "INSERT OR FAIL INTO drift_watched (transfer_id) SELECT v.id FROM ",
         batch!(id 1),
         " WHERE true ON CONFLICT DO NOTHING"
     ),

@@ -60,7 +60,7 @@ impl Log {
         let position = Position { topic: record.topic, partition: record.partition, offset };
         let delivered = Delivered {
             position,
-            key: record.key.clone().into_bytes(),
+            key: record.key.clone(),
             value: record.value.clone(),
             headers: record.headers.clone(),
             // Kafka keeps whole milliseconds.

@@ -236,7 +236,7 @@ async fn after_a_record_that_the_broker_refuses_nothing_more_of_its_partition_is
     let producer = broker.producer().await.unwrap();
     within("send", producer.send(vec![record(0, 1)])).await.unwrap();
     let mut large = record(0, 2);
-    large.value = vec![b'x'; 5000];
+    large.value = vec![b'x'; 5000].into();
     let calls: Vec<_> = std::iter::once(producer.send(vec![large]))
         .chain((3..100).map(|n| producer.send(vec![record(0, n)])))
         .collect();

@@ -105,9 +105,9 @@ pub fn record(partition: u32, number: u32) -> Record {
     Record {
         topic: TOPIC,
         partition: Partition(partition),
-        key: format!("account-{partition}"),
-        value: number.to_string().into_bytes(),
-        headers: vec![("ce_type".into(), "transfer.held".to_owned())],
+        key: format!("account-{partition}").into(),
+        value: number.to_string().into(),
+        headers: [("ce_type", "transfer.held")].into_iter().collect(),
         timestamp: *WRITTEN,
     }
 }

@@ -139,9 +139,9 @@ async fn damage(program: &Program) {
     let record = Record {
         topic: Topic::of(EventType::Requested, Shard(0)),
         partition: Partition(0),
-        key: "alice".to_owned(),
-        value: b"rubbish".to_vec(),
-        headers: Vec::new(),
+        key: "alice".into(),
+        value: b"rubbish".to_vec().into(),
+        headers: Default::default(),
         timestamp: Timestamp::from_micros(1_700_000_000_000_000),
     };
     broker.producer().await.unwrap().send(vec![record]).await.unwrap();

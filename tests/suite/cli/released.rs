@@ -65,9 +65,9 @@ async fn publish(topic_prefix: &str) {
         Record {
             topic: Topic::parse(&kept.topic).unwrap(),
             partition: Partition(kept.partition),
-            key: kept.key,
-            value: kept.value.into_bytes(),
-            headers: kept.headers.into_iter().map(|(name, value)| (name.into(), value)).collect(),
+            key: kept.key.into(),
+            value: kept.value.into(),
+            headers: kept.headers.into_iter().collect(),
             // Kafka forgets what is older than its retention.
             timestamp: Timestamp::from_micros(chrono::Utc::now().timestamp_micros()),
         }

@@ -309,9 +309,9 @@ async fn a_dead_letter_is_discarded_by_two() {
     let record = Record {
         topic: Topic { family: Family::DeadLetter, shard: Shard(1) },
         partition: Partition(2),
-        key: "alice".to_owned(),
-        value: b"rubbish".to_vec(),
-        headers: Vec::new(),
+        key: "alice".into(),
+        value: b"rubbish".to_vec().into(),
+        headers: Default::default(),
         timestamp: Timestamp::from_micros(1_700_000_000_000_000),
     };
     let broker = &desk.world.context.broker;

@@ -34,7 +34,7 @@ pub async fn forge(cluster: &Cluster, terms: &Terms, kind: EventType) -> Event {
 
 pub fn record(cluster: &Cluster, event: &Event) -> Record {
     let mut record = envelope::record(event, cluster.store().map());
-    record.headers.push((FORGED.into(), "yes".to_owned()));
+    record.headers = record.headers.with(FORGED, "yes");
     record
 }
 
@@ -65,7 +65,7 @@ async fn what_cannot_be_acted_on_goes_to_the_dead_letters_and_the_partition_goes
     let requested = forge(&cluster, &real, EventType::Requested).await;
     let credited = forge(&cluster, &real, EventType::Credited).await;
     let mut malformed = record(&cluster, &requested);
-    malformed.value = b"{\"version\":1}".to_vec();
+    malformed.value = b"{\"version\":1}".to_vec().into();
     let mut foreign = requested.clone();
     foreign.cluster = holdfast::domain::ClusterId(Uuid::from_u128(1));
     let mut richer = requested.clone();
@@ -204,7 +204,7 @@ async fn an_event_of_a_newer_release_waits_and_only_its_partition_with_it(backen
 
     let real = cluster.transfer(before).await.row.terms;
     let mut newer = record(&cluster, &forge(&cluster, &real, EventType::Requested).await);
-    newer.value = br#"{"version":2,"something":"else"}"#.to_vec();
+    newer.value = br#"{"version":2,"something":"else"}"#.to_vec().into();
     let (topic, partition) = (newer.topic, newer.partition);
     cluster.produce(vec![newer]).await;
     let waiting = process.transfer(&alice, &bob, 10).await;

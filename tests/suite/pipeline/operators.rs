@@ -94,7 +94,7 @@ async fn what_cannot_be_replayed_says_why_and_is_discarded(backend: Backend) {
     let terms = cluster.transfer(real).await.row.terms;
     let requested = forge(&cluster, &terms, EventType::Requested).await;
     let mut malformed = record(&cluster, &requested);
-    malformed.value = b"{\"version\":1}".to_vec();
+    malformed.value = b"{\"version\":1}".to_vec().into();
     let mut foreign = requested.clone();
     foreign.cluster = ClusterId(Uuid::from_u128(1));
     let nobody = unknown(&cluster, &alice, &bob).await;

@@ -112,7 +112,7 @@ async fn a_held_event_that_is_replayed_after_the_release_credits_nothing(backend
     let again = held.iter().map(|delivered| Record {
         topic: delivered.position.topic,
         partition: delivered.position.partition,
-        key: alice.to_string(),
+        key: alice.to_string().into(),
         value: delivered.value.clone(),
         headers: delivered.headers.clone(),
         timestamp: delivered.timestamp,

@@ -97,8 +97,7 @@ async fn watch(store: Arc<dyn Store>, mut consumer: Box<dyn Consumer>, seen: Arc
     loop {
         let Incoming::Records(records) = consumer.next(500).await.unwrap() else { continue };
         let ours = |event: &Event| event.cluster == store.identity().cluster;
-        let forged =
-            |delivered: &Delivered| delivered.headers.iter().any(|(name, _)| name == FORGED);
+        let forged = |delivered: &Delivered| delivered.headers.get(FORGED).is_some();
         let events: Vec<Event> = records
             .iter()
             .filter(|delivered| !forged(delivered))

@@ -1,12 +1,12 @@
 //! Records to be published.
 
 use super::world::{OTHER, SHARD, World, record};
-use holdfast::broker::{Record, Topic};
+use holdfast::broker::{Headers, Record, Topic};
 use holdfast::domain::EventType;
 
 async fn values(world: &World) -> Vec<Vec<String>> {
     let rows = world.store.outbox(SHARD, 0, 100).await.unwrap();
-    let text = |record: Record| String::from_utf8(record.value).unwrap();
+    let text = |record: Record| String::from_utf8(record.value.to_vec()).unwrap();
     rows.into_iter().map(|row| row.records.unwrap().into_iter().map(text).collect()).collect()
 }
 
@@ -23,7 +23,7 @@ pub async fn records_come_back_byte_for_byte(world: World) {
     ];
     let mut records: Vec<Record> = values.iter().map(|value| record("ali'ce\"", value)).collect();
     records[1].topic = Topic::of(EventType::Cancelled, OTHER);
-    records[1].headers.clear();
+    records[1].headers = Headers::default();
     world.publish(&records).await;
     let rows = world.store.outbox(SHARD, 0, 10).await.unwrap();
     assert_eq!(rows.len(), 1);

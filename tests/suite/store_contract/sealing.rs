@@ -144,7 +144,7 @@ pub async fn what_callers_wrote_stands_nowhere_in_the_tables(world: World) {
     let store = world.databases.open_with(OLD).await;
     let (new, records, proposal) = plant_everywhere(&*store).await;
     assert_eq!(telling(&world).await, Vec::<String>::new());
-    let published = String::from_utf8(records[0].value.clone()).unwrap();
+    let published = String::from_utf8(records[0].value.to_vec()).unwrap();
     assert!(published.contains("\"sealed\"") && !published.contains(PLANTED), "{published}");
     assert_reads(&read(&*store, SHARD, new.terms.id).await, &new);
     // By another process, too.

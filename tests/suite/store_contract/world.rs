@@ -422,9 +422,9 @@ pub fn record(key: &str, value: &str) -> Record {
     Record {
         topic: Topic::of(EventType::Requested, SHARD),
         partition: Partition(3),
-        key: key.to_owned(),
-        value: value.as_bytes().to_vec(),
-        headers: vec![("ce_id".into(), "caf\u{e9} \u{1f600}".to_owned())],
+        key: key.to_owned().into(),
+        value: value.as_bytes().to_vec().into(),
+        headers: [("ce_id", "caf\u{e9} \u{1f600}")].into_iter().collect(),
         timestamp: Timestamp::from_micros(1_700_000_000_123_456),
     }
 }
