@@ -12,8 +12,16 @@ pub fn encode(bytes: &[u8]) -> String {
 /// The same, at the end of a text.
 pub fn put(bytes: &[u8], text: &mut String) {
     text.reserve(2 * bytes.len());
-    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
-    text.extend(digits.map(|digit| char::from(DIGITS[usize::from(digit)])));
+    // Some at a time: a text grows slowly by characters.
+    let mut digits = [0; 128];
+    for some in bytes.chunks(digits.len() / 2) {
+        for (pair, byte) in digits.chunks_exact_mut(2).zip(some) {
+            pair[0] = DIGITS[usize::from(byte >> 4)];
+            pair[1] = DIGITS[usize::from(byte & 15)];
+        }
+        let written = &digits[..2 * some.len()];
+        text.push_str(std::str::from_utf8(written).expect("digits are texts"));
+    }
 }
 
 /// The bytes of a text of two digits each, in either case; none for any other text.
@@ -39,5 +47,10 @@ mod tests {
     fn bytes_have_two_digits_each() {
         assert_eq!(super::encode(&[0, 0x0f, 0xa5, 0xff]), "000fa5ff");
         assert_eq!(super::encode(&[]), "");
+        for length in [63, 64, 65, 200] {
+            let bytes: Vec<u8> = (0..length).collect();
+            let expected: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+            assert_eq!(super::encode(&bytes), expected);
+        }
     }
 }

@@ -1,5 +1,6 @@
-//! The values of a batch in one buffer, row after row: a tag each, then eight bytes of an integer
-//! or of a length, then the text or the bytes. It lives from the call to the statement.
+//! The values of a batch in two buffers, row after row: a tag each, then eight bytes of an integer
+//! or of a length, then the bytes; texts stand one after the other in a buffer of their own, so that
+//! they are still known to be texts. They live from the call to the statement.
 
 use serde::ser::{Error as _, Impossible, SerializeTuple, Serializer};
 use serde::{Serialize, de::value::Error};
@@ -22,6 +23,7 @@ pub enum Cell<'a> {
 #[derive(Clone, Debug, Default)]
 pub struct Packed {
     cells: Vec<u8>,
+    texts: String,
     /// Of each row.
     pub columns: usize,
 }
@@ -29,7 +31,7 @@ pub struct Packed {
 impl Packed {
     /// Rows are tuples of texts, bytes, integers and options of these.
     pub fn of<R: Serialize>(rows: impl IntoIterator<Item = R>) -> Self {
-        let mut packed = Self { cells: Vec::with_capacity(4096), columns: 0 };
+        let mut packed = Self { cells: Vec::with_capacity(4096), ..Self::default() };
         for row in rows {
             row.serialize(&mut Packer(&mut packed))
                 .expect("rows are tuples of texts, bytes, integers and nulls");
@@ -39,33 +41,47 @@ impl Packed {
 
     /// Bytes that it takes.
     pub fn len(&self) -> usize {
-        self.cells.len()
+        self.cells.len() + self.texts.len()
     }
 }
 
-/// Values yet to be taken out of a buffer.
-pub struct Cells<'a>(&'a [u8]);
+/// Values yet to be taken out.
+pub struct Cells<'a> {
+    cells: &'a [u8],
+    texts: &'a str,
+}
 
 impl<'a> Cells<'a> {
     pub fn of(packed: &'a Packed) -> Self {
-        Self(&packed.cells)
+        Self { cells: &packed.cells, texts: &packed.texts }
     }
 
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.cells.is_empty()
     }
 
     fn number(&mut self) -> Option<i64> {
-        let (number, rest) = self.0.split_first_chunk()?;
-        self.0 = rest;
+        let (number, rest) = self.cells.split_first_chunk()?;
+        self.cells = rest;
         Some(i64::from_le_bytes(*number))
     }
 
+    fn length(&mut self) -> Option<usize> {
+        usize::try_from(self.number()?).ok()
+    }
+
     fn bytes(&mut self) -> Option<&'a [u8]> {
-        let length = usize::try_from(self.number()?).ok()?;
-        let (bytes, rest) = self.0.split_at_checked(length)?;
-        self.0 = rest;
+        let length = self.length()?;
+        let (bytes, rest) = self.cells.split_at_checked(length)?;
+        self.cells = rest;
         Some(bytes)
+    }
+
+    fn text(&mut self) -> Option<&'a str> {
+        let length = self.length()?;
+        let (text, rest) = self.texts.split_at_checked(length)?;
+        self.texts = rest;
+        Some(text)
     }
 }
 
@@ -73,12 +89,12 @@ impl<'a> Iterator for Cells<'a> {
     type Item = Cell<'a>;
 
     fn next(&mut self) -> Option<Cell<'a>> {
-        let (tag, rest) = self.0.split_first()?;
-        self.0 = rest;
+        let (tag, rest) = self.cells.split_first()?;
+        self.cells = rest;
         match *tag {
             NULL => Some(Cell::Null),
             INT => self.number().map(Cell::Int),
-            TEXT => Some(Cell::Text(std::str::from_utf8(self.bytes()?).ok()?)),
+            TEXT => self.text().map(Cell::Text),
             BYTES => self.bytes().map(Cell::Bytes),
             _ => None,
         }
@@ -93,9 +109,8 @@ impl Packer<'_> {
         self.0.cells.extend(number.to_le_bytes());
     }
 
-    fn sized(&mut self, tag: u8, bytes: &[u8]) -> Result<(), Error> {
-        self.tagged(tag, i64::try_from(bytes.len()).map_err(Error::custom)?);
-        self.0.cells.extend_from_slice(bytes);
+    fn sized(&mut self, tag: u8, length: usize) -> Result<(), Error> {
+        self.tagged(tag, i64::try_from(length).map_err(Error::custom)?);
         Ok(())
     }
 }
@@ -135,11 +150,15 @@ impl<'a, 'b> Serializer for &'a mut Packer<'b> {
     );
 
     fn serialize_str(self, text: &str) -> Result<(), Error> {
-        self.sized(TEXT, text.as_bytes())
+        self.sized(TEXT, text.len())?;
+        self.0.texts.push_str(text);
+        Ok(())
     }
 
     fn serialize_bytes(self, bytes: &[u8]) -> Result<(), Error> {
-        self.sized(BYTES, bytes)
+        self.sized(BYTES, bytes.len())?;
+        self.0.cells.extend_from_slice(bytes);
+        Ok(())
     }
 
     fn serialize_none(self) -> Result<(), Error> {
@@ -273,8 +292,11 @@ mod tests {
     #[test]
     fn a_buffer_that_was_cut_off_ends() {
         let packed = Packed::of([("abc", 5)]);
-        for end in 0..packed.len() {
-            assert!(Cells(&packed.cells[..end]).count() < 2);
+        for end in 0..packed.cells.len() {
+            assert!(Cells { cells: &packed.cells[..end], texts: &packed.texts }.count() < 2);
+        }
+        for end in 0..packed.texts.len() {
+            assert!(Cells { cells: &packed.cells, texts: &packed.texts[..end] }.count() < 2);
         }
     }
 }
