@@ -34,7 +34,7 @@ impl Headers {
 
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.iter().count()
+        self.pairs().count()
     }
 
     /// Whether there are none.
@@ -54,19 +54,19 @@ impl Headers {
 
     /// Names and values in order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        let text = |bytes| std::str::from_utf8(bytes).expect("only texts are put in");
+        self.pairs().map(move |(name, value)| (text(name), text(value)))
+    }
+
+    fn pairs(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         let mut texts = Texts(&self.0);
-        std::iter::from_fn(move || Some((texts.next()?, texts.next()?)))
+        std::iter::from_fn(move || Some((texts.bytes()?, texts.bytes()?)))
     }
 
     /// The first value of this name.
     pub fn get(&self, name: &str) -> Option<&str> {
-        let mut texts = Texts(&self.0);
-        loop {
-            let (found, value) = (texts.bytes()?, texts.bytes()?);
-            if found == name.as_bytes() {
-                return std::str::from_utf8(value).ok();
-            }
-        }
+        let (_, value) = self.pairs().find(|(found, _)| *found == name.as_bytes())?;
+        std::str::from_utf8(value).ok()
     }
 
     /// The same with this value, and only this one, for a name.
@@ -131,10 +131,6 @@ impl<'a> Texts<'a> {
         let (bytes, rest) = rest.split_at_checked(length)?;
         self.0 = rest;
         Some(bytes)
-    }
-
-    fn next(&mut self) -> Option<&'a str> {
-        Some(std::str::from_utf8(self.bytes()?).expect("only texts are put in"))
     }
 }
 

@@ -77,22 +77,11 @@ impl fmt::Display for Money {
 pub fn format_minor(minor: impl Into<i128>, currency: Currency) -> String {
     let minor: i128 = minor.into();
     let scale = currency.scale() as usize;
-    let digits = match u64::try_from(minor.unsigned_abs()) {
-        Ok(small) => small.to_string(),
-        Err(_) => minor.unsigned_abs().to_string(),
-    };
-    let mut text = String::with_capacity(digits.len() + scale + 3);
-    if minor < 0 {
-        text.push('-');
-    }
     // At least one digit stands before the point.
-    let zeros = (scale + 1).saturating_sub(digits.len());
-    let (whole, fraction) = digits.split_at(digits.len().saturating_sub(scale));
-    text.push_str(if whole.is_empty() { "0" } else { whole });
+    let width = scale + 1 + usize::from(minor < 0);
+    let mut text = format!("{minor:0width$}");
     if scale > 0 {
-        text.push('.');
-        text.extend(std::iter::repeat_n('0', zeros.saturating_sub(1)));
-        text.push_str(fraction);
+        text.insert(text.len() - scale, '.');
     }
     text
 }

@@ -289,7 +289,7 @@ impl Relay {
             topic: Topic::of(EventType::Requested, self.shard),
             partition: Partition(0),
             key: format!("outbox-{id}").into(),
-            value: text.as_bytes().to_vec().into(),
+            value: text.to_owned().into(),
             headers: Headers::default(),
             timestamp: at,
         };

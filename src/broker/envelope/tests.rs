@@ -198,7 +198,7 @@ fn an_event() -> Value {
         account: Some((&account("a", 5)).into()),
         ..stamp().event(EventType::Cancelled, &terms(1, "a", "b", 5))
     };
-    serde_json::from_slice(&event.encode()).unwrap()
+    serde_json::from_slice(&record(&event, &map()).value).unwrap()
 }
 
 fn a_dead_letter() -> Value {

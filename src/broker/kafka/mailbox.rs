@@ -137,5 +137,5 @@ impl Mailbox {
 
 /// What a record takes in memory, about.
 fn size(record: &Delivered) -> usize {
-    record.value.len() + record.key.len() + record.headers.bytes() + 256
+    record.value.len() + record.key.len() + record.headers.packed().len() + 512
 }
